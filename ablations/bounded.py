@@ -1,0 +1,58 @@
+"""Waiting that has an end: a call with a deadline, a lock between processes."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+Result = TypeVar("Result")
+
+
+def within(seconds: float, action: Callable[[], Result]) -> Result:
+    """Run ``action`` in a daemon thread, which is left behind when it takes longer.
+
+    Raises TimeoutError then, and otherwise whatever ``action`` raises.
+    """
+    results: list[Result] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(action())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="bounded", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not results:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return results[0]
+
+
+@contextmanager
+def locked(path: Path, seconds: float) -> Iterator[None]:
+    """Hold an exclusive lock on the file ``path``, which stays; a dead process holds none.
+
+    Raises TimeoutError where another process has held it for ``seconds``.
+    """
+    give_up_at = time.monotonic() + seconds
+    with path.open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    raise TimeoutError(
+                        f"{path}: held by another process for {seconds:g} s"
+                    ) from None
+            time.sleep(0.02)
+        yield

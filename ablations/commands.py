@@ -1,0 +1,205 @@
+"""The commands of the harness: plan, run, status, collect and ledger, each a function."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablations.collect import collect
+from ablations.cost import estimate
+from ablations.describe import cost_lines, failure_lines, plan_lines
+from ablations.design import Study
+from ablations.ledger import Ledger, ParentRun, default_uri
+from ablations.options import RunOptions, outputs
+from ablations.plan import Plan, PlannedTrial, looked_up, make_plan
+from ablations.preparations import Preparations
+from ablations.records import cell_metrics, record_of
+from ablations.run import run_plan
+from ablations.table import TrialTable
+from ablations.vault import Vault
+from ablations.workers import Outcome
+from melssl.errors import ArtifactError, SpecError, nearest
+from melssl.files import write_atomically
+
+STUDY = "study.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyResult:
+    """Where a study's table lies, and where its runs are tracked."""
+
+    folder: Path
+    table: TrialTable
+    tracking_uri: str
+
+
+def study_folder(name: str) -> Path:
+    """Return the folder of a study by name."""
+    return outputs() / "studies" / name
+
+
+def load_study(name: str) -> Study:
+    """Return a study that was started here, by name; without a name the latest.
+
+    Raises:
+        SpecError: there is no such study.
+
+    """
+    found = sorted(outputs().glob(f"studies/*/{STUDY}"), key=lambda path: path.stat().st_mtime)
+    by_name = {path.parent.name: path for path in found}
+    if not by_name:
+        raise SpecError(f"no study in {outputs()} yet; start one: python -m ablations run")
+    if name and name not in by_name:
+        raise SpecError(f"study {name!r} is unknown; {nearest(name, by_name)}")
+    path = by_name[name] if name else found[-1]
+    try:
+        data = json.loads(path.read_text())
+    except ValueError as error:
+        raise ArtifactError(f"{path}: cannot be read ({error}); run the study again") from None
+    return Study.parse(data)
+
+
+def show_plan(study: Study, options: RunOptions) -> None:
+    """Print what a study needs and what it costs; nothing is decoded or trained."""
+    vault = Vault(options.vault)
+    plan = make_plan(study, Preparations(vault.root, decode=False), vault)
+    _print(plan_lines(plan), cost_lines(plan, estimate(plan, vault, options.threads), options))
+
+
+def show_status(study: Study, options: RunOptions) -> None:
+    """Print how far a study is, and why what failed has failed."""
+    vault = Vault(options.vault)
+    plan = make_plan(study, Preparations(vault.root, decode=False), vault)
+    _print(plan_lines(plan), failure_lines(plan, vault))
+
+
+def run_study(study: Study, options: RunOptions) -> StudyResult:
+    """Run what a study lacks, collect its table, and mirror its trials to MLflow."""
+    vault = Vault(options.vault)
+    plan = _ready(study, options, vault)
+    cost = estimate(plan, vault, options.threads)
+    _print(plan_lines(plan), cost_lines(plan, cost, options))
+    ledger = _ledger(study, options)
+    parent = ledger.parent(_params(study, options), _tags(study))
+    by_key = {planned.key: planned for planned in plan.trials}
+
+    def ended(outcome: Outcome) -> None:
+        if outcome.kind == "adapt":
+            record = record_of(by_key[outcome.key], plan, vault)
+            if record is not None:
+                ledger.record(parent, record)
+
+    status = "KILLED"
+    try:
+        run_plan(plan, vault, options, cost, ended)
+        status = "FINISHED"
+    finally:
+        plan = looked_up(plan, vault)
+        table, folder = collect_study(plan, vault)
+        _catch_up(ledger, parent, plan, vault)
+        status = "FAILED" if status == "FINISHED" and len(table.missing) else status
+        ledger.finish(parent, cell_metrics(table), _files(folder), status)
+        _print(failure_lines(plan, vault))
+    return StudyResult(folder=folder, table=table, tracking_uri=_uri(options))
+
+
+def collect_study(plan: Plan, vault: Vault) -> tuple[TrialTable, Path]:
+    """Write the table of what is finished where reports look for it; return it and the folder."""
+    folder = study_folder(plan.study.name)
+    table = collect(plan, vault)
+    table.save(folder / "table")
+    return table, folder
+
+
+def collect_again(study: Study, options: RunOptions) -> StudyResult:
+    """Collect a study's table from the vault; nothing is trained."""
+    vault = Vault(options.vault)
+    plan = make_plan(study, Preparations(vault.root, decode=False), vault)
+    table, folder = collect_study(plan, vault)
+    return StudyResult(folder=folder, table=table, tracking_uri=_uri(options))
+
+
+def sync_ledger(study: Study, options: RunOptions) -> int:
+    """Write to MLflow what the vault holds and MLflow lacks; return how many trials.
+
+    Raises:
+        ArtifactError: the tracking store cannot be reached.
+
+    """
+    result = collect_again(study, options)
+    vault = Vault(options.vault)
+    plan = make_plan(study, Preparations(vault.root, decode=False), vault)
+    ledger = _ledger(study, options)
+    records = (record_of(planned, plan, vault) for planned in _distinct(plan))
+    written = ledger.mirror(
+        (record for record in records if record is not None),
+        params=_params(study, options),
+        tags=_tags(study),
+        metrics=cell_metrics(result.table),
+        artifacts=_files(result.folder),
+    )
+    if ledger.trouble:
+        raise ArtifactError(f"MLflow at {_uri(options)}: {ledger.trouble}")
+    return written
+
+
+def _ready(study: Study, options: RunOptions, vault: Vault) -> Plan:
+    """Check the study, remember it, and decode what it needs."""
+    make_plan(study, Preparations(vault.root, decode=False), vault)
+    folder = study_folder(study.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / STUDY, json.dumps(study.plain(), indent=1).encode())
+    preparations = Preparations(vault.root, workers=options.workers, progress=True)
+    return make_plan(study, preparations, vault)
+
+
+def _catch_up(ledger: Ledger, parent: ParentRun | None, plan: Plan, vault: Vault) -> None:
+    """Record what ended in earlier invocations that MLflow did not see."""
+    held = ledger.held()
+    for planned in _distinct(plan):
+        if held.get(planned.key) != "FINISHED" and ledger.trouble is None:
+            record = record_of(planned, plan, vault)
+            if record is not None:
+                ledger.record(parent, record)
+
+
+def _distinct(plan: Plan) -> Iterable[PlannedTrial]:
+    return {planned.key: planned for planned in plan.trials}.values()
+
+
+def _ledger(study: Study, options: RunOptions) -> Ledger:
+    return Ledger(_uri(options), study.name)
+
+
+def _uri(options: RunOptions) -> str:
+    return options.tracking_uri or default_uri(outputs())
+
+
+def _params(study: Study, options: RunOptions) -> dict[str, str]:
+    levels = {f.name: ", ".join(f.show(v) for v in study.values(f)) for f in study.factors}
+    return {
+        "factors": ", ".join(levels),
+        **{f"levels.{name}": text for name, text in levels.items()},
+        "n_folds": str(study.baseline.folds.n_folds),
+        "n_draws": str(study.n_draws),
+        "n_seeds": str(study.n_seeds),
+        "cohort": study.baseline.cohort.source,
+        "overrides": " ".join(study.overrides),
+        "vault": str(options.vault),
+    }
+
+
+def _tags(study: Study) -> dict[str, str]:
+    return {"study_key": study.key, "question": study.question}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted((folder / "table").iterdir())
+
+
+def _print(*parts: list[str]) -> None:
+    for part in parts:
+        for line in part:
+            print(line, flush=True)

@@ -1,0 +1,89 @@
+"""What plan, run and status print."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ablations.cost import Estimate
+from ablations.options import RunOptions
+from ablations.plan import KINDS, Plan
+from ablations.vault import Vault
+
+KIND_NAMES = {"pretrain": "encoders", "embed": "embeddings", "adapt": "trials"}
+
+
+def plan_lines(plan: Plan) -> list[str]:
+    """Describe a study: its question, its levels, and its stages, finished and missing."""
+    study, prepared = plan.study, plan.preparations.of(plan.study.baseline)
+    cohort = prepared.cohort
+    n_patients = cohort.labelled["patient_id"].nunique()
+    n_seeds = len({planned.trial.seed for planned in plan.trials})
+    lines = [
+        f"study {study.name}: {study.question}",
+        f"  cohort   {cohort.name}: {len(cohort)} images of {n_patients} {cohort.patient_unit}s, "
+        f"classes {', '.join(cohort.classes)}",
+        *(f"  note     {note}" for note in cohort.notes),
+        f"  design   {_levels(plan)}",
+        f"           x {study.baseline.folds.n_folds} patient folds"
+        f" x up to {study.n_draws} draws x {n_seeds} seeds = {plan.n_planned} trials",
+    ]
+    for kind in KINDS:
+        stages = plan.all_of(kind)
+        done = sum((kind, stage.key) in plan.done for stage in stages)
+        failed = sum((kind, stage.key) in plan.failed for stage in stages)
+        shared = _shared(plan) if kind == "pretrain" else ""
+        text = f"{done} of {len(stages)} finished" + (f", {failed} failed" if failed else "")
+        if stages:
+            lines.append(f"  {KIND_NAMES[kind]:<10} {text}{shared}")
+    return lines
+
+
+def cost_lines(plan: Plan, cost: Estimate, options: RunOptions) -> list[str]:
+    """Say what is still to spend, before anything runs."""
+    if not cost.per_stage:
+        return ["  nothing is missing"]
+    counts = Counter(stage.kind for stage in plan.missing())
+    parts = [
+        f"{counts[kind]} {KIND_NAMES[kind]} {duration(cost.seconds[kind])} ({cost.basis[kind]})"
+        for kind in KINDS
+        if counts[kind]
+    ]
+    longest = max(cost.per_stage.values())
+    wall = max(cost.total / options.workers, longest)
+    workers = f"{options.workers} worker{'s' if options.workers > 1 else ''}"
+    return [
+        f"  still to spend: {'; '.join(parts)}",
+        f"  about {duration(wall)} on {workers} of {options.threads} thread(s), {options.backend}",
+    ]
+
+
+def failure_lines(plan: Plan, vault: Vault) -> list[str]:
+    """Name what failed and why, each reason once."""
+    reasons: Counter[str] = Counter()
+    for kind, key in sorted(plan.failed):
+        failure = vault.failure(kind, key)
+        reasons[f"{kind}: {failure.reason if failure else 'unknown'}"] += 1
+    if not reasons:
+        return []
+    lines = [f"  {n} x {' '.join(reason.split())[:300]}" for reason, n in reasons.most_common(12)]
+    return ["failed stages (the same command runs them again, with the same seeds):", *lines]
+
+
+def duration(seconds: float) -> str:
+    """Return ``45 s``, ``12 min`` or ``3.5 h``."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _levels(plan: Plan) -> str:
+    texts = []
+    for factor in plan.study.factors:
+        values = plan.study.values(factor)
+        texts.append(f"{factor.name} [{', '.join(factor.show(value) for value in values)}]")
+    return " x ".join(texts)
+
+
+def _shared(plan: Plan) -> str:
+    users = sum(1 for _ in plan.trials)
+    return f" (shared by {users} trials)" if users > len(plan.all_of("pretrain")) else ""

@@ -1,0 +1,40 @@
+"""Factor and Level: what is varied, and how a level changes a RunSpec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from melssl.spec import RunSpec
+
+Value = str | int | float
+
+
+def _always(spec: RunSpec) -> bool:
+    return True
+
+
+def _as_it_is(spec: RunSpec) -> RunSpec:
+    return spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor:
+    """An axis of a study.
+
+    ``change(spec, value)`` gives the spec at a level; ``applies(spec)`` says whether the factor
+    means anything there (a mask ratio means nothing to a control); ``home(spec)`` is the nearest
+    baseline that has the factor, if the preset's has not; ``show`` prints a value.
+    """
+
+    name: str
+    label: str
+    values: tuple[Value, ...]
+    parse: Callable[[str], Value]
+    change: Callable[[RunSpec, Value], RunSpec]
+    scale: Literal["category", "linear", "log"] = "category"
+    applies: Callable[[RunSpec], bool] = _always
+    home: Callable[[RunSpec], RunSpec] = _as_it_is
+    show: Callable[[Value], str] = str

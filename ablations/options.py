@@ -1,0 +1,194 @@
+"""Options of the command line: declared once, read by `ablations` and by every study. No torch."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ablations.factor import Factor
+from ablations.factors import FACTORS, LABEL_FRACTION, METHOD
+from melssl.errors import SpecError, nearest
+
+if TYPE_CHECKING:
+    from ablations.design import Study
+
+ROOT = Path(__file__).resolve().parent.parent
+BACKENDS = ("loky", "sequential")
+
+
+def outputs() -> Path:
+    """Return the folder of everything that is written: $MELSSL_OUT, else outputs/ in the tree."""
+    return Path(os.environ.get("MELSSL_OUT") or ROOT / "outputs").resolve()
+
+
+def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
+    """Declare what a study consists of. An empty value means the preset's or factor's own."""
+    group = parser.add_argument_group("study")
+    if factor:
+        known = ", ".join(FACTORS)
+        group.add_argument(
+            "--factor",
+            default="",
+            help=f"what is varied; several are crossed: a,b (known: {known})",
+        )
+        group.add_argument(
+            "--values", default="", help="levels: 0.5,0.75; of several factors: 0.5,0.75;8,16"
+        )
+    group.add_argument("--method", default="", help="pretext method(s) beside the control: simclr")
+    group.add_argument("--fractions", default="", help="label budgets: 0.05,0.1,1 or 5%%,100%%")
+    group.add_argument("--folds", default="", help="number of patient folds")
+    group.add_argument("--draws", default="", help="random draws of every budget below 100 %%")
+    group.add_argument("--seeds", default="", help="training seeds")
+    group.add_argument("--source", default="", help="cohort: synthetic, ham10000, siim_isic, ...")
+    group.add_argument("--data-root", default="", help="folder of the cohort's official files")
+    group.add_argument("--preset", default="", help="smoke, demo, cpu or gpu")
+    group.add_argument("--control", default="no_pretext", help="the control's method, or 'none'")
+    group.add_argument("--name", default="", help="name of the study and of its folder")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="override a setting of the baseline, e.g. pretraining.epochs=50; may be repeated",
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Declare where and how a study runs; nothing here changes a number."""
+    group = parser.add_argument_group("where it runs")
+    group.add_argument("--backend", default="", help=f"{' or '.join(BACKENDS)} (default: loky)")
+    group.add_argument("--workers", default="", help="processes (default: one per core)")
+    group.add_argument("--device", default="", help="auto, cpu or cuda (default: auto)")
+    group.add_argument("--devices-per-stage", default="", help="processes of one training (DDP)")
+    group.add_argument("--tracking-uri", default="", help="MLflow server (default: a local SQLite)")
+    group.add_argument("--vault", default="", help="folder of finished stages")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Where a study runs."""
+
+    backend: str
+    workers: int
+    threads: int
+    device: str
+    n_devices: int
+    tracking_uri: str
+    vault: Path
+
+
+def run_options(args: argparse.Namespace) -> RunOptions:
+    """Read the options of ``add_run_options``."""
+    backend = args.backend or "loky"
+    if backend not in BACKENDS:
+        raise SpecError(f"backend {backend!r} is unknown; {nearest(backend, BACKENDS)}")
+    cores = len(os.sched_getaffinity(0))
+    workers = _count("workers", args.workers, cores) if backend != "sequential" else 1
+    environment = os.environ.get("MLFLOW_TRACKING_URI", "")
+    return RunOptions(
+        backend=backend,
+        workers=workers,
+        threads=max(1, cores // workers),
+        device=args.device or "auto",
+        n_devices=_count("devices-per-stage", args.devices_per_stage, 1),
+        tracking_uri=args.tracking_uri or environment,
+        vault=Path(args.vault).resolve() if args.vault else outputs() / "vault",
+    )
+
+
+def study_from(args: argparse.Namespace, default_factor: str) -> Study:
+    """Build the study that the options describe.
+
+    Raises:
+        SpecError: an unknown name or a bad value.
+
+    """
+    from ablations.design import Study
+    from ablations.presets import preset
+    from melssl.settings import with_overrides
+    from melssl.spec import RunSpec
+
+    # a real cohort deserves more than the demo's size
+    sized = preset(args.preset or ("cpu" if args.source not in ("", "synthetic") else "demo"))
+    chosen = getattr(args, "factor", "") or default_factor
+    factors = [_factor(name.strip()) for name in chosen.split(",")]
+    baseline = _with_cohort(RunSpec.parse(sized.baseline), args.source, args.data_root)
+    if args.folds:
+        folds = baseline.folds.replace(n_folds=_count("folds", args.folds, 0))
+        baseline = baseline.replace(folds=folds)
+    methods = [name.strip() for name in args.method.split(",") if name.strip()]
+    if methods:
+        baseline = METHOD.change(baseline, methods[0])
+    for factor in factors:
+        baseline = factor.home(baseline)
+    baseline = with_overrides(baseline, args.overrides)
+    levels = _levels(factors, getattr(args, "values", ""))
+    if len(methods) > 1:
+        levels.setdefault(METHOD.name, tuple(methods))
+    fractions = tuple(LABEL_FRACTION.parse(text) for text in _split(args.fractions))
+    levels.setdefault(LABEL_FRACTION.name, fractions or sized.fractions)
+    return Study(
+        name=args.name or "-".join(["_".join(f.name for f in factors), baseline.cohort.source]),
+        question=_question(factors),
+        baseline=baseline,
+        levels=levels,
+        control=None if args.control == "none" else args.control,
+        n_draws=_count("draws", args.draws, sized.n_draws),
+        n_seeds=_count("seeds", args.seeds, sized.n_seeds),
+        overrides=tuple(args.overrides),
+    )
+
+
+def _with_cohort(baseline, source: str, root: str):  # type: ignore[no-untyped-def]
+    name = source or baseline.cohort.source
+    cohort = baseline.cohort.plain() if name == baseline.cohort.source else {"source": name}
+    return baseline.replace(cohort=cohort | ({"root": str(Path(root).resolve())} if root else {}))
+
+
+def _factor(name: str) -> Factor:
+    if name not in FACTORS:
+        raise SpecError(f"factor {name!r} is unknown; {nearest(name, FACTORS)}")
+    return FACTORS[name]
+
+
+def _levels(factors: list[Factor], text: str) -> dict[str, tuple[str | int | float, ...]]:
+    parts = [part.strip() for part in text.split(";")] if text.strip() else []
+    if parts and len(parts) != len(factors):
+        raise SpecError(
+            f"--values {text!r}: expected {len(factors)} list(s) separated by ';', got {len(parts)}"
+        )
+    levels = {}
+    for index, factor in enumerate(factors):
+        given = _split(parts[index]) if parts else []
+        try:
+            values = tuple(factor.parse(value) for value in given)
+        except ValueError as error:
+            raise SpecError(f"--values of {factor.name}: {error}") from None
+        if values or factor is not LABEL_FRACTION:
+            levels[factor.name] = values or factor.values
+    return levels
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _count(name: str, text: str, default: int) -> int:
+    try:
+        value = int(text) if text else default
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise SpecError(f"--{name} {text!r}: expected a whole number from 1")
+    return value
+
+
+def _question(factors: list[Factor]) -> str:
+    if factors == [LABEL_FRACTION]:
+        return "How many labels does pretraining save?"
+    names = " and ".join(factor.label.lower() for factor in factors)
+    return f"How does the score depend on {names}?"

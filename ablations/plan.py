@@ -1,0 +1,115 @@
+"""Plan: trials -> stages, each once; what is finished, what failed, what is missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ablations.design import Study, Trial
+from ablations.preparations import Preparations
+from ablations.vault import Vault
+from melssl.errors import SplitError, listed
+from melssl.pipeline import Kind, Stage, stages
+
+KINDS: tuple[Kind, ...] = ("pretrain", "embed", "adapt")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """A trial and the stages that lead to it; its key is the key of the last one."""
+
+    trial: Trial
+    stages: tuple[Stage, ...]
+
+    @property
+    def key(self) -> str:
+        """Identity of the trial: two cells that lead to one spec are one trial."""
+        return self.stages[-1].key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study needs: every stage once, and which of them the vault holds."""
+
+    study: Study
+    preparations: Preparations
+    trials: tuple[PlannedTrial, ...]
+    stages: dict[tuple[Kind, str], Stage]
+    done: frozenset[tuple[Kind, str]] = frozenset()
+    failed: frozenset[tuple[Kind, str]] = frozenset()
+
+    def all_of(self, kind: Kind) -> list[Stage]:
+        """Return all stages of a kind, in the order of first need."""
+        return [stage for stage in self.stages.values() if stage.kind == kind]
+
+    def missing(self, kind: Kind | None = None) -> list[Stage]:
+        """Return the stages that must still run: those that an unfinished trial waits for."""
+        wanted = {
+            (stage.kind, stage.key)
+            for planned in self.trials
+            if ("adapt", planned.key) not in self.done
+            for stage in planned.stages
+        }
+        return [
+            stage
+            for place, stage in self.stages.items()
+            if place in wanted and place not in self.done and kind in (None, stage.kind)
+        ]
+
+    @property
+    def n_finished(self) -> int:
+        """Number of planned trials with a result."""
+        return len({t.key for t in self.trials if ("adapt", t.key) in self.done})
+
+    @property
+    def n_planned(self) -> int:
+        """Number of distinct planned trials."""
+        return len({t.key for t in self.trials})
+
+
+def make_plan(study: Study, preparations: Preparations, vault: Vault) -> Plan:
+    """Lay out a study.
+
+    Raises:
+        SplitError: budgets that the cohort cannot give; all of them are named.
+
+    """
+    trials = tuple(
+        PlannedTrial(trial=trial, stages=stages(trial.spec, preparations.of(trial.spec)))
+        for trial in study.trials()
+    )
+    _check_budgets(trials, preparations)
+    wanted: dict[tuple[Kind, str], Stage] = {}
+    for planned in trials:
+        for stage in planned.stages:
+            wanted.setdefault((stage.kind, stage.key), stage)
+    plan = Plan(study=study, preparations=preparations, trials=trials, stages=wanted)
+    return looked_up(plan, vault)
+
+
+def looked_up(plan: Plan, vault: Vault) -> Plan:
+    """Return the plan with what the vault holds now."""
+    done = {(kind, key) for kind in KINDS for key in vault.finished(kind)}
+    failed = {(kind, key) for kind in KINDS for key in vault.failures(kind)}
+    return replace(
+        plan,
+        done=frozenset(done & plan.stages.keys()),
+        failed=frozenset(failed & plan.stages.keys() - done),
+    )
+
+
+def _check_budgets(trials: tuple[PlannedTrial, ...], preparations: Preparations) -> None:
+    """Draw the smallest budget of every fold and draw: the larger ones contain it."""
+    smallest: dict[tuple[int, int], Trial] = {}
+    for planned in trials:
+        trial = planned.trial
+        known = smallest.setdefault((trial.fold, trial.draw), trial)
+        if trial.spec.budget.fraction < known.spec.budget.fraction:
+            smallest[trial.fold, trial.draw] = trial
+    faults = []
+    for trial in smallest.values():
+        try:
+            preparations.of(trial.spec).budget(trial.spec)
+        except SplitError as error:
+            faults.append(str(error))
+    if faults:
+        raise SplitError(f"{len(faults)} budgets cannot be drawn:\n{listed(faults)}")

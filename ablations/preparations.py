@@ -1,0 +1,34 @@
+"""Preparations: the cohort, folds and pixels of a study's specs, made once per process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from melssl.pipeline import Prepared, prepare
+from melssl.settings import digest
+from melssl.spec import RunSpec
+
+
+class Preparations:
+    """Prepared inputs by what they depend on; ``decode`` is False where a plan is enough."""
+
+    def __init__(
+        self, cache: Path, *, decode: bool = True, workers: int = 1, progress: bool = False
+    ) -> None:
+        self._cache, self._decode = cache, decode
+        self._workers, self._progress = workers, progress
+        self._made: dict[str, Prepared] = {}
+
+    def of(self, spec: RunSpec) -> Prepared:
+        """Return what a spec needs, from memory or made now."""
+        own = [spec.cohort.plain(), spec.store_side, spec.fit, spec.on_corrupt, spec.folds.plain()]
+        key = digest(own)
+        if key not in self._made:
+            self._made[key] = prepare(
+                spec,
+                self._cache,
+                decode=self._decode,
+                workers=self._workers,
+                progress=self._progress,
+            )
+        return self._made[key]

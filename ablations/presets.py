@@ -1,0 +1,74 @@
+"""Presets: sizes of a study that are known to make sense together, by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from melssl.errors import SpecError, nearest
+from melssl.settings import Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A baseline run as overrides of RunSpec's defaults, and the size of the study around it."""
+
+    purpose: str
+    baseline: dict[str, Json]
+    fractions: tuple[float, ...]
+    n_draws: int
+    n_seeds: int = 1
+
+
+PRESETS: dict[str, Preset] = {
+    "smoke": Preset(
+        purpose="does everything run? a minute on one core; the numbers mean nothing",
+        baseline={
+            "cohort": {"source": "synthetic", "n_patients": 60},
+            "image_px": 32,
+            "folds": {"n_folds": 2},
+            "pretraining": {"epochs": 1, "batch_size": 64},
+            "backbone": {"family": "small_cnn", "first_width": 8},
+        },
+        fractions=(0.3, 1.0),
+        n_draws=1,
+    ),
+    "demo": Preset(
+        purpose="the embedded default: a made cohort, under five minutes on two cores",
+        baseline={
+            "image_px": 48,
+            "folds": {"n_folds": 3},
+            "pretraining": {"epochs": 30, "batch_size": 128, "precision": "bf16"},
+        },
+        fractions=(0.05, 0.1, 0.25, 0.5, 1.0),
+        n_draws=5,
+    ),
+    "cpu": Preset(
+        purpose="a real cohort of some ten thousand images, under an hour on two cores",
+        baseline={
+            "image_px": 48,
+            "folds": {"n_folds": 3},
+            "pretraining": {"epochs": 20, "batch_size": 256, "precision": "bf16"},
+        },
+        fractions=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
+        n_draws=5,
+    ),
+    "gpu": Preset(
+        purpose="a real cohort on one GPU: ResNet-18 at 96 px, five folds",
+        baseline={
+            "image_px": 96,
+            "store_px": 128,
+            "folds": {"n_folds": 5},
+            "backbone": {"family": "cnn", "model": "resnet18"},
+            "pretraining": {"epochs": 100, "batch_size": 256, "precision": "bf16"},
+        },
+        fractions=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
+        n_draws=5,
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """Return a preset by name."""
+    if name not in PRESETS:
+        raise SpecError(f"preset {name!r} is unknown; {nearest(name, PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,338 @@
+"""TrialTable: finished trials and their study's description, the files both sides agree on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from melssl.errors import ArtifactError, listed
+
+FORMAT = 1
+ORIGIN = ("study_key", "commit", "numbers_version", "cohort", "cohort_digest")
+SCALES = ("category", "linear", "log")
+REPEATS = ("fold", "draw", "seed")
+BUDGET = ("n_images", "n_patients", "n_positives")
+GAIN = ("difference", "difference_low", "difference_high", "n_pairs")
+COLUMNS: Mapping[str, tuple[str, ...]] = {
+    "trials": ("trial", "cell", *REPEATS, *BUDGET, "metric", "score", "seconds"),
+    "cells": (
+        *("cell", "metric", "estimate", "low", "high", "n_trials", "n_planned", *BUDGET),
+        *GAIN,
+    ),
+    "missing": ("trial", "cell", *REPEATS, "status", "reason"),
+    "curves": ("stage", "cells", "series", "step", "value"),
+}
+TEXT = ("trial", "cell", "metric", "status", "reason", "stage", "cells", "series")
+
+
+class TableError(ArtifactError):
+    """A study's table is missing, damaged, of another format, or contradicts itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelInfo:
+    """One value of a factor: what is stored in the table and what is printed."""
+
+    value: str | float | int
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorInfo:
+    """An axis of the study; ``scale`` is category, linear or log.
+
+    The values of its levels are all text or all numbers.
+    """
+
+    name: str
+    label: str
+    scale: str
+    levels: tuple[LevelInfo, ...]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values are text."""
+        return all(isinstance(level.value, str) for level in self.levels)
+
+    @property
+    def values(self) -> tuple[str | float | int, ...]:
+        """The stored values, in the order they are drawn."""
+        return tuple(level.value for level in self.levels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricInfo:
+    """A score: its printed name, which direction is better, and ``chance`` where it has one."""
+
+    name: str
+    label: str
+    higher_is_better: bool
+    chance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyInfo:
+    """What a figure must know beside the rows.
+
+    ``control`` is the level of ``method`` that is the control, or None. ``origin`` holds at least
+    ``study_key, commit, numbers_version, cohort, cohort_digest`` (see ``ORIGIN``), and library
+    versions and machine. ``cohort`` is a free description: images, patients, positives, size.
+    """
+
+    name: str
+    question: str
+    factors: tuple[FactorInfo, ...]
+    metrics: tuple[MetricInfo, ...]
+    main_metric: str
+    control: str | None
+    n_planned: int
+    n_finished: int
+    folds: tuple[int, ...]
+    draws: tuple[int, ...]
+    seeds: tuple[int, ...]
+    test_train_ratio: float
+    cohort: dict[str, str | int | float] = field(default_factory=dict)
+    origin: dict[str, str | int] = field(default_factory=dict)
+
+    def factor(self, name: str) -> FactorInfo:
+        """Return the factor of that name.
+
+        Raises:
+            KeyError: the study has no such factor.
+
+        """
+        return {f.name: f for f in self.factors}[name]
+
+    def has(self, *names: str) -> bool:
+        """Say whether every named factor belongs to the study."""
+        return set(names) <= {f.name for f in self.factors}
+
+    def metric(self, name: str) -> MetricInfo:
+        """Return the metric of that name.
+
+        Raises:
+            KeyError: the study has no such metric.
+
+        """
+        return {m.name: m for m in self.metrics}[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialTable:
+    """A study's results as frames.
+
+    ``trials``: one row per trial and metric: ``trial, cell, <factor names>, fold, draw, seed,
+    n_images, n_patients, n_positives, metric, score, seconds``.
+    ``cells``: one row per cell and metric: ``cell, <factor names>, metric, estimate, low, high,
+    n_trials, n_planned, n_images, n_patients, n_positives`` (means of the budgets) and, against
+    the control cell with the same other levels, ``difference, difference_low, difference_high,
+    n_pairs`` (empty for the control itself). Intervals are 95 % patient bootstrap.
+    ``missing``: planned trials without a result: ``trial, cell, <factor names>, fold, draw, seed,
+    status`` (pending or failed) and ``reason``.
+    ``curves``: ``stage, cells`` (space-joined ids), ``series, step, value``: what was logged while
+    training; a stage is written ``kind/key``, for example ``pretrain/3f9a0c``.
+
+    A factor that does not apply to a cell is empty there. Where ``trials`` has a column named like
+    a key of the origin (``cohort_digest``, ``numbers_version``), it must hold the origin's value.
+
+    Raises:
+        TableError: frames and description contradict each other, every fault in one list.
+
+    """
+
+    info: StudyInfo
+    trials: pd.DataFrame
+    cells: pd.DataFrame
+    missing: pd.DataFrame
+    curves: pd.DataFrame
+
+    FRAMES = ("trials", "cells", "missing", "curves")
+
+    def __post_init__(self) -> None:
+        faults = _info_faults(self.info) + _column_faults(self)
+        faults = faults or _row_faults(self)
+        if faults:
+            raise TableError(f"study {self.info.name!r} cannot be used:\n{listed(faults)}")
+
+    def save(self, directory: Path) -> None:
+        """Write ``study.json`` and one CSV per frame; a torn write is refused by ``load``.
+
+        All files are staged beside their targets first; ``study.json`` holds the digests of the
+        others and is put in place last.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        content = {f"{name}.csv": _csv(getattr(self, name)) for name in self.FRAMES}
+        digests = {name: hashlib.sha256(text).hexdigest() for name, text in content.items()}
+        study = {"format": FORMAT, "frames": digests, "info": dataclasses.asdict(self.info)}
+        content["study.json"] = json.dumps(study, indent=1, allow_nan=False).encode() + b"\n"
+        staged = {name: _stage(directory / name, text) for name, text in content.items()}
+        for name, temporary in staged.items():
+            temporary.replace(directory / name)
+
+    @classmethod
+    def load(cls, directory: Path) -> TrialTable:
+        """Read what ``save`` wrote.
+
+        Raises:
+            TableError: a file is missing, changed since, of another format, or lacks columns.
+
+        """
+        study = _study(directory / "study.json")
+        info = _info(study["info"], directory / "study.json")
+        frames = {
+            name: _frame(directory / f"{name}.csv", study["frames"].get(f"{name}.csv"), info)
+            for name in cls.FRAMES
+        }
+        return cls(info=info, **frames)
+
+    def with_main_metric(self, name: str) -> TrialTable:
+        """Return the same table with another metric in the place of the main one.
+
+        Raises:
+            TableError: the study has no such metric.
+
+        """
+        return dataclasses.replace(self, info=dataclasses.replace(self.info, main_metric=name))
+
+
+def _info_faults(info: StudyInfo) -> list[str]:
+    names = [factor.name for factor in info.factors]
+    metrics = [metric.name for metric in info.metrics]
+    faults = [f"factor {n!r} is missing (found: {names})" for n in _absent(names)]
+    faults += [f"origin lacks {key!r}" for key in ORIGIN if key not in info.origin]
+    if info.main_metric not in metrics:
+        faults.append(f"main metric {info.main_metric!r} is none of {metrics}")
+    for factor in info.factors:
+        if factor.scale not in SCALES:
+            faults.append(f"factor {factor.name!r}: scale {factor.scale!r} is none of {SCALES}")
+        texts = {isinstance(value, str) for value in factor.values}
+        if len(texts) != 1 or len(set(factor.values)) != len(factor.values):
+            faults.append(f"factor {factor.name!r}: needs distinct levels, all text or all numbers")
+    if info.control is not None and info.has("method"):
+        known = info.factor("method").values
+        if info.control not in known:
+            faults.append(f"control {info.control!r} is no level of method {known}")
+    return faults
+
+
+def _absent(names: list[str]) -> list[str]:
+    return [name for name in ("method", "label_fraction") if name not in names]
+
+
+def _column_faults(table: TrialTable) -> list[str]:
+    factors = tuple(factor.name for factor in table.info.factors)
+    faults = []
+    for name in table.FRAMES:
+        frame: pd.DataFrame = getattr(table, name)
+        wanted = COLUMNS[name] if name == "curves" else COLUMNS[name] + factors
+        missing = [column for column in wanted if column not in frame]
+        if missing:
+            found = ", ".join(map(str, frame.columns))
+            faults.append(f"{name}: columns {missing} are missing (found: {found})")
+    return faults
+
+
+def _row_faults(table: TrialTable) -> list[str]:
+    info, faults = table.info, []
+    finished, missing = table.trials["trial"].nunique(), len(table.missing)
+    if (finished, missing) != (info.n_finished, info.n_planned - info.n_finished):
+        faults.append(
+            f"expected {info.n_finished} finished of {info.n_planned} planned trials, "
+            f"got {finished} finished and {missing} missing"
+        )
+    if table.cells.duplicated(["cell", "metric"]).any():
+        faults.append("cells: a cell and metric stand in two rows")
+    for name in ("trials", "cells"):
+        unknown = set(getattr(table, name)["metric"]) - {metric.name for metric in info.metrics}
+        faults += [f"{name}: metric {metric!r} is not described" for metric in sorted(unknown)]
+    for name in ("trials", "cells", "missing"):
+        faults += _level_faults(name, getattr(table, name), info)
+    return faults + _mixture_faults(table.trials, info)
+
+
+def _level_faults(name: str, frame: pd.DataFrame, info: StudyInfo) -> list[str]:
+    faults = []
+    for factor in info.factors:
+        unknown = set(frame[factor.name].dropna()) - set(factor.values)
+        if unknown:
+            faults.append(f"{name}: {factor.name} {sorted(unknown)} is no level of the study")
+    if not frame["label_fraction"].between(0, 1, inclusive="right").all():
+        faults.append(f"{name}: label_fraction must be above 0 and at most 1 in every row")
+    return faults
+
+
+def _mixture_faults(trials: pd.DataFrame, info: StudyInfo) -> list[str]:
+    return [
+        f"trials: {key} {sorted(map(str, set(trials[key])))} is not only {info.origin[key]!r}"
+        for key in ORIGIN
+        if key in trials and set(map(str, trials[key])) - {str(info.origin[key])}
+    ]
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _stage(path: Path, content: bytes) -> Path:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+def _study(path: Path) -> dict[str, dict[str, str]]:
+    if not path.is_file():
+        raise TableError(f"{path} is missing. Collect first: python -m ablations collect")
+    try:
+        study = json.loads(path.read_text())
+        version = study["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TableError(f"{path} is damaged ({error!r}). Collect again.") from error
+    if version != FORMAT:
+        raise TableError(f"{path}: expected table format {FORMAT}, got {version}. Collect again.")
+    return dict(study)
+
+
+def _info(raw: Mapping[str, object], path: Path) -> StudyInfo:
+    try:
+        fields = {name: _plain(name, value) for name, value in raw.items()}
+        return StudyInfo(**fields)  # type: ignore[arg-type]
+    except (TypeError, KeyError) as error:
+        raise TableError(f"{path}: the description of the study is damaged: {error}") from error
+
+
+def _plain(name: str, value: object) -> object:
+    if name == "factors" and isinstance(value, list):
+        return tuple(
+            FactorInfo(**{**f, "levels": tuple(LevelInfo(**x) for x in f["levels"])}) for f in value
+        )
+    if name == "metrics" and isinstance(value, list):
+        return tuple(MetricInfo(**metric) for metric in value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _frame(path: Path, digest: str | None, info: StudyInfo) -> pd.DataFrame:
+    if not path.is_file():
+        raise TableError(f"{path} is missing. Collect again: python -m ablations collect")
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise TableError(f"{path} is not the file that study.json describes. Collect again.")
+    words = dict.fromkeys((*TEXT, *(f.name for f in info.factors if f.is_text), *ORIGIN), "str")
+    # A method may be called "none": only an empty field is an empty value.
+    return pd.read_csv(
+        io.BytesIO(content),
+        dtype=words,
+        keep_default_na=False,
+        na_values=[""],
+        float_precision="round_trip",
+    )

@@ -1,0 +1,49 @@
+"""Backbone: the encoder that is kept after pretraining, and what a method may ask of it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from torch import Tensor, nn
+
+from melssl.settings import Settings
+
+
+class BackboneConfig(Settings):
+    """Settings of a backbone; a subclass per family, named by its literal field ``family``."""
+
+    label: ClassVar[str]
+    family: str
+
+    @abstractmethod
+    def build(self, image_px: int) -> Backbone:
+        """Return a randomly initialised backbone for square RGB images of ``image_px``."""
+
+
+class Backbone(nn.Module):
+    """An encoder of images (B, 3, H, W) to embeddings (B, width)."""
+
+    width: int
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Return embeddings (B, width)."""
+
+    @abstractmethod
+    def stages(self) -> list[nn.Module]:
+        """Return the trainable parts in order from the input, for partial fine-tuning."""
+
+
+class TokenBackbone(Backbone):
+    """A backbone that sees an image as a sequence of patch tokens."""
+
+    patch_px: int
+    grid: tuple[int, int]
+
+    @abstractmethod
+    def encode_tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return the class token and the kept patch tokens, (B, 1 + K, width).
+
+        ``keep`` (B, K) holds indices into the row-major grid of patches; None keeps all.
+        """

@@ -1,0 +1,1 @@
+"""Cohorts, pixels and views."""

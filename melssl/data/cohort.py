@@ -1,0 +1,125 @@
+"""Cohort: one checked row per sample, with its patient, its outcome and its file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from melssl.errors import CohortError, listed
+
+UNLABELLED = -1
+REQUIRED = ("sample_id", "path", "patient_id", "target")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Cohort:
+    """A table of samples that is known to be usable.
+
+    ``frame`` holds, sorted by ``sample_id``: ``sample_id, path`` (relative to ``root``),
+    ``patient_id`` (all str), ``target`` (int64 index into ``classes``; ``-1`` is unlabelled) and
+    any further columns, of which ``clinical`` and ``acquisition`` name those that describe the
+    patient and the camera. ``digest`` covers these columns, the classes and every file's size; it
+    depends neither on the order of rows nor on where the files lie.
+
+    Raises:
+        CohortError: every fault of the table and of its files, in one list.
+
+    """
+
+    name: str
+    root: Path
+    frame: pd.DataFrame
+    classes: tuple[str, ...]
+    patient_unit: str = "patient"
+    clinical: tuple[str, ...] = ()
+    acquisition: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        missing = [c for c in (*REQUIRED, *self.clinical, *self.acquisition) if c not in self.frame]
+        if missing:
+            found = ", ".join(map(str, self.frame.columns))
+            raise CohortError(f"{self.name}: missing columns {missing} (found: {found})")
+        frame = _tidy(self.frame)
+        faults = _table_faults(frame, self.classes) + _file_faults(frame, self.root)
+        if faults:
+            raise CohortError(
+                f"cohort {self.name} at {self.root}: {len(faults)} fault(s)\n{listed(faults)}"
+            )
+        object.__setattr__(self, "frame", frame.astype({"target": np.int64}))
+        object.__setattr__(self, "digest", _digest(self))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def labelled(self) -> pd.DataFrame:
+        """The rows whose outcome is known."""
+        return self.frame[self.frame["target"] != UNLABELLED]
+
+    def without(self, sample_ids: Sequence[str], reason: str) -> Cohort:
+        """Return the cohort less some samples; the reason is kept in ``notes``."""
+        kept = self.frame[~self.frame["sample_id"].isin(set(sample_ids))]
+        note = f"{len(self.frame) - len(kept)} samples left out: {reason}"
+        return replace(self, frame=kept, notes=(*self.notes, note))
+
+
+def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.copy()
+    for column in ("sample_id", "path", "patient_id"):
+        text = frame[column].astype("string")
+        frame[column] = text.mask(text.str.strip() == "").astype(object)
+    return frame.sort_values("sample_id", kind="stable").reset_index(drop=True)
+
+
+def _table_faults(frame: pd.DataFrame, classes: Sequence[str]) -> list[str]:
+    faults = [] if len(frame) else ["the table has no rows"]
+    if len(set(classes)) < len(classes):
+        faults.append(f"classes {tuple(classes)} name one class twice")
+    nameless = int(frame["sample_id"].isna().sum())
+    faults += [f"sample_id is empty in {nameless} row(s)"] if nameless else []
+    for column in REQUIRED[1:]:
+        empty = frame.loc[frame[column].isna(), "sample_id"]
+        faults += [f"{column} is empty for sample {name}" for name in empty]
+    twice = frame.loc[frame["sample_id"].duplicated(), "sample_id"].dropna()
+    faults += [f"sample id {name} stands more than once" for name in sorted(set(twice))]
+    target = pd.to_numeric(frame["target"], errors="coerce")
+    unknown = ~target.isin(range(UNLABELLED, len(classes))) & frame["target"].notna()
+    wrong = frame.loc[unknown, ["sample_id", "target"]]
+    faults += [
+        f"target {value} of {name} is unknown; expected 0..{len(classes) - 1}"
+        f" ({', '.join(classes)}) or {UNLABELLED} for unlabelled"
+        for name, value in zip(wrong["sample_id"], wrong["target"], strict=True)
+    ]
+    return faults
+
+
+def _file_faults(frame: pd.DataFrame, root: Path) -> list[str]:
+    faults = []
+    for relative in frame["path"].dropna():
+        path = PurePosixPath(relative)
+        if path.is_absolute() or ".." in path.parts:
+            faults.append(f"path {relative} may leave the root; give paths below it, without '..'")
+        elif not (root / path).is_file():
+            faults.append(f"file {relative} does not exist")
+    return faults
+
+
+def _digest(cohort: Cohort) -> str:
+    frame = cohort.frame
+    state = hashlib.sha256()
+    state.update("\x1f".join(["cohort-1", *cohort.classes]).encode())
+    columns = sorted({*REQUIRED, *cohort.clinical, *cohort.acquisition})
+    for column in columns:
+        # one spelling of "missing", whichever of None, NaN and NA the table happens to hold
+        values = frame[column].astype(object).where(frame[column].notna(), "")
+        state.update("\x1f".join([f"\x1e{column}", *map(str, values)]).encode())
+    sizes = np.array([(cohort.root / path).stat().st_size for path in frame["path"]])
+    state.update(sizes.astype("<i8").tobytes())
+    return state.hexdigest()[:20]

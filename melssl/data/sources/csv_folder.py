@@ -1,0 +1,129 @@
+"""Any CSV file with one row per image, by column names."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import ClassVar, Literal
+
+import pandas as pd
+from pydantic import field_validator
+
+from melssl.data.cohort import REQUIRED, UNLABELLED, Cohort
+from melssl.data.sources.base import SourceConfig
+from melssl.data.tables import (
+    MissingFiles,
+    blank,
+    encode,
+    existing_root,
+    file_bytes,
+    keep_existing,
+    read_tables,
+)
+from melssl.errors import CohortError
+
+
+class CsvFolder(SourceConfig):
+    """A table below the root that names image files, patients and labels.
+
+    Files are ``root / images / (image_column + suffix)``. ``classes`` gives the labels in order
+    (default: those found, sorted, numbers as numbers); ``positive`` makes the outcome binary, that
+    label against the rest. Without ``label_column`` nothing is labelled; without
+    ``patient_column`` each image counts as a patient of its own, which the cohort notes.
+    """
+
+    label: ClassVar[str] = "CSV file"
+    source: Literal["csv_folder"] = "csv_folder"
+    csv: str = "index.csv"
+    image_column: str = "image"
+    images: str = ""
+    suffix: str = ""
+    patient_column: str | None = None
+    patient_unit: str = "patient"
+    label_column: str | None = None
+    classes: tuple[str, ...] = ()
+    positive: str | None = None
+    empty_label: Literal["refuse", "unlabelled"] = "refuse"
+    clinical: tuple[str, ...] = ()
+    acquisition: tuple[str, ...] = ()
+    missing_values: tuple[str, ...] = ("", "NA", "NaN", "nan")
+    missing_files: MissingFiles = "refuse"
+
+    @field_validator("clinical", "acquisition")
+    @classmethod
+    def _own_names(cls, columns: tuple[str, ...]) -> tuple[str, ...]:
+        taken = sorted({*REQUIRED, "bytes"} & set(columns))
+        if taken:
+            raise ValueError(f"the cohort has its own columns {taken}: rename them in the CSV file")
+        return columns
+
+    def load(self, cache: Path) -> Cohort:
+        """Return the checked cohort; ``cache`` is not used."""
+        root = existing_root(self.source, self.root)
+        table = self._table()
+        target, classes = self._target(table)
+        names = table[self.image_column]
+        patients = table[self.patient_column] if self.patient_column else names
+        frame = pd.DataFrame(
+            {
+                "sample_id": names,
+                "path": names.map(self._path),
+                "patient_id": patients,
+                "target": target,
+            }
+        )
+        for column in (*self.clinical, *self.acquisition):
+            frame[column] = _typed(blank(table[column], self.missing_values))
+        frame, left_out = keep_existing(frame, root, self.missing_files)
+        alone = () if self.patient_column else ("no patient column: one image is one patient",)
+        return Cohort(
+            name=self.source,
+            root=root,
+            frame=frame.assign(bytes=file_bytes(frame["path"], root)),
+            classes=classes,
+            patient_unit=self.patient_unit if self.patient_column else "image",
+            clinical=self.clinical,
+            acquisition=("bytes", *self.acquisition),
+            notes=(*alone, *left_out),
+        )
+
+    def _table(self) -> pd.DataFrame:
+        named = (self.image_column, self.patient_column, self.label_column)
+        columns = [c for c in (*named, *self.clinical, *self.acquisition) if c is not None]
+        hint = "; name yours with image_column, patient_column, label_column, clinical, acquisition"
+        return read_tables(self.source, self.root, {self.csv: columns}, hint)[self.csv]
+
+    def _path(self, name: str) -> str:
+        # joined by the parts, so that an absolute name stays absolute and is refused
+        return str(PurePosixPath(self.images) / f"{name}{self.suffix}") if name else ""
+
+    def _target(self, table: pd.DataFrame) -> tuple[pd.Series, tuple[str, ...]]:
+        if self.label_column is None:
+            return pd.Series(UNLABELLED, table.index), self.classes
+        labels = blank(table[self.label_column], self.missing_values).fillna("")
+        found = _ordered({label for label in labels if label})
+        known = self.classes or found
+        index = {label: place for place, label in enumerate(known)}
+        if self.positive is not None:
+            if self.positive not in found:
+                raise CohortError(
+                    f"{self.csv}: positive={self.positive!r} does not occur in column"
+                    f" {self.label_column!r} (found: {', '.join(found)})"
+                )
+            index = {label: int(label == self.positive) for label in known}
+            known = ("other", self.positive)
+        target = encode(labels, index)
+        keep_empty = self.empty_label == "unlabelled"
+        return target.mask(labels == "", UNLABELLED) if keep_empty else target, known
+
+
+def _ordered(labels: set[str]) -> tuple[str, ...]:
+    try:
+        return tuple(sorted(labels, key=int))
+    except ValueError:
+        return tuple(sorted(labels))
+
+
+def _typed(values: pd.Series) -> pd.Series:
+    """Numbers where every value is one, else text."""
+    parsed = pd.to_numeric(values, errors="coerce")
+    return parsed.astype("float64") if (parsed.notna() == values.notna()).all() else values

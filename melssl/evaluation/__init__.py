@@ -1,0 +1,1 @@
+"""Protocols, predictions, metrics and their uncertainty."""

@@ -1,0 +1,194 @@
+"""Scores of one class against the rest, for one or thousands of patient weightings at once.
+
+A weighting gives each patient a multiplicity, as a bootstrap resample does; a patient's images
+come and go together. ``weights`` is (R, P) throughout, and every function returns (R,): the areas
+are NaN where the class, or its rest, has no weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy import sparse
+
+from melssl.evaluation.predictions import Predictions
+
+CELLS = 1 << 21  # thresholds x weightings held at a time: 16 MB per array
+Area = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def roc_area(predictions: Predictions, k: int, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve; a tie counts one half."""
+    return _over_thresholds(predictions, k, weights, _roc_area)
+
+
+def roc_area_above(
+    predictions: Predictions, k: int, weights: np.ndarray, sensitivity: float
+) -> np.ndarray:
+    """Area between the ROC curve and the line TPR = ``sensitivity``, in 0..1 - sensitivity."""
+    return _over_thresholds(
+        predictions, k, weights, lambda tp, fp: _roc_area_above(tp, fp, sensitivity)
+    )
+
+
+def average_precision(predictions: Predictions, k: int, weights: np.ndarray) -> np.ndarray:
+    """Sum over distinct thresholds of precision times the gain in recall."""
+    return _over_thresholds(predictions, k, weights, _average_precision)
+
+
+def sensitivity_at(
+    predictions: Predictions, k: int, weights: np.ndarray, specificity_percent: int
+) -> np.ndarray:
+    """Highest sensitivity of a threshold whose specificity is at least the given one."""
+    return _over_thresholds(
+        predictions, k, weights, lambda tp, fp: _sensitivity_at(tp, fp, specificity_percent)
+    )
+
+
+def midranks(values: np.ndarray) -> np.ndarray:
+    """Return the ranks from 1 of ``values`` (n,); equal values share the mean of their ranks."""
+    _, tie, count = np.unique(values, return_inverse=True, return_counts=True)
+    middle: np.ndarray = np.cumsum(count) - (count - 1) / 2
+    return middle[tie]
+
+
+def calibration_error(
+    predictions: Predictions, score: np.ndarray, hit: np.ndarray, weights: np.ndarray, n_bins: int
+) -> np.ndarray:
+    """Mean over samples of |mean score - hit rate| of their bin; ``score``, ``hit`` (N,).
+
+    Bins hold equal mass; equal scores share the bin in which the middle of their mass lies.
+    """
+    values, group = np.unique(score, return_inverse=True)
+    return _over_groups(
+        predictions, group, hit, weights, lambda tp, fp: _calibration_error(values, tp, fp, n_bins)
+    )
+
+
+def _over_thresholds(
+    predictions: Predictions, k: int, weights: np.ndarray, area: Area
+) -> np.ndarray:
+    """Apply ``area`` to true and false positive counts (G, r) at G descending thresholds."""
+
+    def defined(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+        return np.where((tp[-1] > 0) & (fp[-1] > 0), area(tp, fp), np.nan)
+
+    positive = predictions.target == k
+    group = _thresholds(predictions.probability[:, k], positive)
+    return _over_groups(predictions, group, positive, weights, defined)
+
+
+def _over_groups(
+    predictions: Predictions,
+    group: np.ndarray,
+    positive: np.ndarray,
+    weights: np.ndarray,
+    area: Area,
+) -> np.ndarray:
+    """Apply ``area`` to running counts (G, r) of positives and of the rest over G groups."""
+    n_groups, n_patients = int(group.max()) + 1, len(predictions.patients)
+    counts = [
+        sparse.csr_array(
+            (np.ones(side.sum()), (group[side], predictions.patient[side])),
+            shape=(n_groups, n_patients),
+        )
+        for side in (positive, ~positive)
+    ]
+    scores = np.empty(len(weights))
+    for part in _parts(len(weights), n_groups):
+        columns = np.ascontiguousarray(weights[part].T, dtype=np.float64)
+        tp, fp = (_accumulated(count @ columns) for count in counts)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scores[part] = area(tp, fp)
+    return scores
+
+
+def _thresholds(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
+    """Number the distinct scores (N,) from the highest down.
+
+    Neighbours without a positive become one: between positives no score of this module can turn,
+    and a rare outcome leaves few thresholds.
+    """
+    distinct, tie = np.unique(-score, return_inverse=True)
+    holds = np.zeros(len(distinct), dtype=bool)
+    holds[tie[positive]] = True
+    starts = holds.copy()
+    starts[1:] |= holds[:-1]
+    starts[0] = True
+    group: np.ndarray = np.cumsum(starts) - 1
+    return group[tie]
+
+
+def _parts(n_weightings: int, n_groups: int) -> Iterator[slice]:
+    step = max(1, CELLS // n_groups)
+    for start in range(0, n_weightings, step):
+        yield slice(start, start + step)
+
+
+def _accumulated(counts: np.ndarray) -> np.ndarray:
+    """Running sums down the rows, in place: row by row is several times faster than cumsum."""
+    for row in range(1, len(counts)):
+        counts[row] += counts[row - 1]
+    return counts
+
+
+def _roc_area(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+    height = tp.copy()
+    height[1:] += tp[:-1]
+    area: np.ndarray = np.einsum("gr,gr->r", _steps(fp), height) / (2 * tp[-1] * fp[-1])
+    return area
+
+
+def _roc_area_above(tp: np.ndarray, fp: np.ndarray, sensitivity: float) -> np.ndarray:
+    end = tp / tp[-1]
+    rise, width = _steps(end), _steps(fp) / fp[-1]
+    above = np.maximum(end - sensitivity, 0)
+    begin = np.maximum(end - rise - sensitivity, 0)
+    # A segment that crosses the line counts from the crossing on.
+    share = np.where(rise > 0, np.minimum(above / np.where(rise > 0, rise, 1), 1), 1)
+    area: np.ndarray = (width * share * (above + begin) / 2).sum(axis=0)
+    return area
+
+
+def _average_precision(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+    called = tp + fp
+    precision = np.divide(tp, called, out=np.zeros_like(tp), where=called > 0)
+    mean: np.ndarray = np.einsum("gr,gr->r", _steps(tp), precision) / tp[-1]
+    return mean
+
+
+def _sensitivity_at(tp: np.ndarray, fp: np.ndarray, specificity_percent: int) -> np.ndarray:
+    allowed = fp * 100 <= fp[-1] * (100 - specificity_percent)  # whole numbers: exact
+    best: np.ndarray = np.where(allowed, tp, 0).max(axis=0) / tp[-1]
+    return best
+
+
+def _calibration_error(
+    values: np.ndarray, tp: np.ndarray, fp: np.ndarray, n_bins: int
+) -> np.ndarray:
+    reached = tp + fp
+    mass = _steps(reached)
+    # A group belongs to bin b if its middle lies in b/n .. (b + 1)/n of the whole mass.
+    targets = reached[-1] * np.arange(1, n_bins + 1)[:, None]
+    ends = _first_not_below((reached - mass / 2) * n_bins, targets)
+    gap = _accumulated(values[:, None] * mass - _steps(tp))
+    bins = np.take_along_axis(np.vstack([np.zeros_like(gap[:1]), gap]), ends, axis=0)
+    error: np.ndarray = np.abs(np.diff(bins, axis=0, prepend=0)).sum(axis=0) / reached[-1]
+    return error
+
+
+def _first_not_below(rising: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Bisect every column of ``rising`` (G, r) for its column of ``targets`` (T, r) at once."""
+    place = np.zeros(targets.shape, dtype=np.int64)
+    columns = np.arange(targets.shape[1])
+    for power in range(len(rising).bit_length() - 1, -1, -1):
+        probe = np.minimum(place + (1 << power), len(rising))
+        place = np.where(rising[probe - 1, columns] < targets, probe, place)
+    return place
+
+
+def _steps(running: np.ndarray) -> np.ndarray:
+    steps = running.copy()
+    steps[1:] -= running[:-1]
+    return steps

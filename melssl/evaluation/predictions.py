@@ -1,0 +1,84 @@
+"""Predictions: one row per scored sample, with its patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from melssl.errors import ArtifactError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions:
+    """Scores of N test samples over K classes.
+
+    Shapes: ``sample_id``, ``patient_id`` (N,) of str; ``target`` (N,) int in 0..K-1;
+    ``probability`` (N, K), rows sum to 1; ``prior`` (K,) class shares among the labels of the
+    budget, the only labels that a decision threshold may come from.
+    """
+
+    sample_id: np.ndarray
+    patient_id: np.ndarray
+    target: np.ndarray
+    probability: np.ndarray
+    prior: np.ndarray
+
+    def __post_init__(self) -> None:
+        n, k = self.probability.shape
+        if not (len(self.sample_id) == len(self.patient_id) == len(self.target) == n):
+            raise ArtifactError("predictions: columns differ in length")
+        if len(self.prior) != k:
+            raise ArtifactError(f"predictions: {k} classes but {len(self.prior)} priors")
+        if not np.isfinite(self.probability).all():
+            raise ArtifactError("predictions: a probability is not finite")
+        if n == 0 or self.target.min() < 0 or self.target.max() >= k:
+            raise ArtifactError(f"predictions: expected one or more targets, all in 0..{k - 1}")
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes K."""
+        return int(self.probability.shape[1])
+
+    @property
+    def score(self) -> np.ndarray:
+        """Probability of class 1, shape (N,): the score of a binary outcome."""
+        return self.probability[:, 1]
+
+    @cached_property
+    def patients(self) -> np.ndarray:
+        """The P patients, sorted, shape (P,): the columns of every matrix of patient weights."""
+        return np.unique(self.patient_id)
+
+    @cached_property
+    def patient(self) -> np.ndarray:
+        """Index of each sample's patient in ``patients``, shape (N,)."""
+        return np.searchsorted(self.patients, self.patient_id)
+
+    def frame(self) -> pd.DataFrame:
+        """Return the table that is stored: ids, target, ``p0 .. p{K-1}``."""
+        columns = {f"p{k}": self.probability[:, k] for k in range(self.n_classes)}
+        ids = {"sample_id": self.sample_id, "patient_id": self.patient_id, "target": self.target}
+        return pd.DataFrame(ids | columns)
+
+    def save(self, path: Path) -> None:
+        """Write a parquet file; the prior travels in the frame's attributes."""
+        frame = self.frame()
+        frame.attrs["prior"] = [float(share) for share in self.prior]
+        frame.to_parquet(path, index=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Predictions:
+        """Read what ``save`` wrote."""
+        frame = pd.read_parquet(path)
+        scores = [c for c in frame if str(c).startswith("p") and str(c)[1:].isdigit()]
+        return cls(
+            sample_id=frame["sample_id"].to_numpy(object),
+            patient_id=frame["patient_id"].to_numpy(object),
+            target=frame["target"].to_numpy(np.int64),
+            probability=frame[scores].to_numpy(np.float64),
+            prior=np.array(frame.attrs["prior"]),
+        )

@@ -1,0 +1,75 @@
+"""Method: what a pretext task is. It owns its views, its step and its heads, and nothing else."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from melssl.backbones.base import Backbone
+from melssl.data.views import ViewRecipe
+from melssl.settings import Json, Settings
+from melssl.training.loop import Trainable
+
+
+class MethodConfig(Settings):
+    """Settings of a method; a subclass per method, named by its literal field ``name``."""
+
+    label: ClassVar[str]
+    name: str
+
+    def identity(self) -> dict[str, Json]:
+        """Return what enters a key; a method that reads a file puts its digest here."""
+        return self.plain()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolFacts:
+    """What a method may know before it starts: sizes that queues and prototypes scale with."""
+
+    n_samples: int
+    n_patients: int
+    image_px: int
+    total_steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """B samples of the pool as the method sees them.
+
+    ``views``: one tensor (B, 3, S, S) per recipe that the method asked for; ``patient`` (B,) an
+    integer per patient; ``rng`` the stream for the method's own draws (masks, shuffles).
+    """
+
+    views: tuple[Tensor, ...]
+    patient: Tensor
+    rng: torch.Generator
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Return a context in which losses are computed in float32 on the device of ``like``."""
+    return torch.autocast(like.device.type, enabled=False)
+
+
+class Method(Trainable[Batch]):
+    """A pretext task over a backbone. It knows no optimiser, device or logger.
+
+    A subclass sets ``Config``, keeps the backbone to be transferred in ``self.backbone`` and
+    everything that must survive an interruption in parameters or buffers.
+    """
+
+    Config: ClassVar[type[MethodConfig]]
+    trains: ClassVar[bool] = True
+    backbone: Backbone
+
+    @abstractmethod
+    def __init__(self, config: MethodConfig, backbone: Backbone, facts: PoolFacts) -> None:
+        super().__init__()
+
+    @classmethod
+    @abstractmethod
+    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
+        """Return one recipe per view that ``step`` wants, derived from the study's ``base``."""

@@ -1,0 +1,76 @@
+"""The control: no pretext task; random weights, or supervised weights from timm."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from melssl.backbones.base import Backbone
+from melssl.data.views import ViewRecipe
+from melssl.errors import ArtifactError, TrainingError
+from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts
+from melssl.methods.weights import load_timm_weights
+from melssl.settings import Json
+from melssl.training.loop import StepResult
+
+
+class Untrained(Method):
+    """A control: it has no pretext task, so nothing of pretraining enters its key."""
+
+    trains = False
+
+    @classmethod
+    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
+        """Return no recipe: there is nothing to look at."""
+        return ()
+
+    def step(self, batch: Batch) -> StepResult:
+        """Refuse: a control has no loss."""
+        raise TrainingError(f"{type(self).__name__} has no pretext task and cannot be trained")
+
+
+class NoPretextConfig(MethodConfig):
+    """Random weights, as the seed gives them."""
+
+    label: ClassVar[str] = "no pretraining"
+    name: Literal["no_pretext"] = "no_pretext"
+
+
+class NoPretext(Untrained):
+    """The backbone as it was initialised. Every other arm differs from it in the weights only."""
+
+    Config = NoPretextConfig
+
+    def __init__(self, config: NoPretextConfig, backbone: Backbone, facts: PoolFacts) -> None:
+        super().__init__(config, backbone, facts)
+        self.backbone = backbone
+
+
+class TimmWeightsConfig(MethodConfig):
+    """Weights that timm publishes for the backbone, from a file or from timm's hub."""
+
+    label: ClassVar[str] = "ImageNet weights"
+    name: Literal["timm_weights"] = "timm_weights"
+    file: Path | None = None
+
+    def identity(self) -> dict[str, Json]:
+        """Return the settings with the file's content in the place of its path."""
+        if self.file is None:
+            return self.plain()
+        try:
+            content = hashlib.sha256(self.file.read_bytes()).hexdigest()
+        except OSError as error:
+            raise ArtifactError(f"method.file {self.file}: cannot be read ({error})") from None
+        return self.plain() | {"file": content}
+
+
+class TimmWeights(Untrained):
+    """The backbone with published weights; fails unless all of them could be loaded."""
+
+    Config = TimmWeightsConfig
+
+    def __init__(self, config: TimmWeightsConfig, backbone: Backbone, facts: PoolFacts) -> None:
+        super().__init__(config, backbone, facts)
+        load_timm_weights(backbone, config.file)
+        self.backbone = backbone

@@ -1,0 +1,46 @@
+"""PoolFeed: batches of views of the unlabelled pool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from melssl.data.images import Images
+from melssl.data.views import ViewRecipe, apply_view
+from melssl.methods.base import Batch
+from melssl.seeding import Seed
+from melssl.training.devices import Rank
+
+
+@dataclass(frozen=True)
+class PoolFeed:
+    """Views of the pool: ``rows`` (N,) of the store, ``patients`` (N,) one integer per patient."""
+
+    images: Images
+    rows: np.ndarray
+    patients: np.ndarray
+    recipes: tuple[ViewRecipe, ...]
+    image_px: int
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the pool."""
+        return len(self.rows)
+
+    def batch(self, places: np.ndarray, draw: Seed, rank: Rank) -> Batch:
+        """Draw views for the global batch and apply this rank's share on its device."""
+        share = rank.share(len(places))
+        mine = places[share]
+        pixels = self.images.batch(self.rows[mine]).to(rank.device)
+        views = []
+        for index, recipe in enumerate(self.recipes):
+            rng = draw.child("view", index).torch()
+            params = recipe.sample(len(places), self.images.size_px, rng, size_px=self.image_px)
+            views.append(apply_view(pixels, params[share]))
+        return Batch(
+            views=tuple(views),
+            patient=torch.from_numpy(self.patients[mine]),
+            rng=draw.child("method", rank.index).torch(),
+        )

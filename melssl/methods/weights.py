@@ -1,0 +1,102 @@
+"""Loading weights: every missing and unexpected key is reported, and a partial load fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from timm.models import load_state_dict_from_hf
+from torch import Tensor, nn
+
+from melssl.backbones.base import Backbone
+from melssl.backbones.cnn import TimmCnnBackbone
+from melssl.backbones.vit import VitBackbone
+from melssl.errors import ArtifactError, BackboneError, listed
+
+
+def load_whole(module: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
+    """Load ``weights`` into ``module``; all of its parameters and buffers must be given.
+
+    Raises:
+        ArtifactError: keys are missing or unexpected, or shapes differ; all are named.
+
+    """
+    own = module.state_dict()
+    faults = [f"missing: {key}" for key in own if key not in weights]
+    faults += [f"unexpected: {key}" for key in weights if key not in own]
+    faults += [
+        f"shape of {key}: expected {tuple(own[key].shape)}, got {tuple(weights[key].shape)}"
+        for key in own
+        if key in weights and own[key].shape != weights[key].shape
+    ]
+    if faults:
+        raise ArtifactError(
+            f"{origin}: the weights do not fit the whole {type(module).__name__} "
+            f"({len(own)} entries expected)\n{listed(faults)}"
+        )
+    module.load_state_dict(dict(weights))
+
+
+def load_timm_weights(backbone: Backbone, file: Path | None) -> None:
+    """Load timm's published weights, from a safetensors ``file`` or, if None, from its hub.
+
+    Raises:
+        BackboneError: the backbone is not a timm model with published weights.
+        ArtifactError: the file cannot be read, the hub not reached, or the keys do not fit.
+
+    """
+    net = _timm_net(backbone)
+    weights = _read(file) if file else _download(net)
+    filtered = _for_this_size(net, weights)
+    wanted = net.state_dict()
+    head = {key for key in filtered if key.split(".")[0] in ("fc", "head", "classifier")}
+    load_whole(net, {k: v for k, v in filtered.items() if k not in head - wanted.keys()}, "timm")
+
+
+def _timm_net(backbone: Backbone) -> nn.Module:
+    if isinstance(backbone, VitBackbone):
+        vit: nn.Module = backbone.vit
+        return vit
+    if isinstance(backbone, TimmCnnBackbone):
+        return backbone.net
+    raise BackboneError(
+        f"{type(backbone).__name__} has no published weights; use the backbone cnn or vit"
+    )
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    try:
+        weights: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise ArtifactError(
+            f"weights {file}: expected a safetensors file ({error}); "
+            "save timm's state_dict with safetensors.torch.save_file"
+        ) from None
+    return weights
+
+
+def _download(net: nn.Module) -> dict[str, Tensor]:
+    source = getattr(net, "pretrained_cfg", {}).get("hf_hub_id")
+    if not source:
+        raise BackboneError("timm publishes no weights for this model; give method.file")
+    try:
+        weights: dict[str, Tensor] = load_state_dict_from_hf(source, weights_only=True)
+    except Exception as error:
+        raise ArtifactError(
+            f"timm's weights {source} could not be downloaded ({type(error).__name__}: {error}); "
+            "without a network give a local file: --set method.file=weights.safetensors"
+        ) from error
+    return weights
+
+
+def _for_this_size(net: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Resample position embeddings to the image size, as timm does for its own models."""
+    if isinstance(net, timm.models.vision_transformer.VisionTransformer):
+        fitted: dict[str, Tensor] = timm.models.vision_transformer.checkpoint_filter_fn(
+            weights, net
+        )
+        return fitted
+    return weights

@@ -1,0 +1,132 @@
+"""Settings: frozen, typed, checked at birth; an unknown name is an error that offers the nearest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Self, TypeVar
+
+import pydantic
+from pydantic import BaseModel, ConfigDict
+
+from melssl.errors import SpecError, listed, nearest
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+class Settings(BaseModel):
+    """Base of every description: keyword-only, frozen, no unknown names, no NaN."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True
+    )
+
+    @classmethod
+    def parse(cls, data: Mapping[str, object]) -> Self:
+        """Build from plain data.
+
+        Raises:
+            SpecError: all faults in one list, with the nearest known name for an unknown one.
+
+        """
+        try:
+            return cls.model_validate(data)
+        except pydantic.ValidationError as error:
+            raise SpecError(f"{cls.__name__}:\n{listed(_faults(cls, error))}") from None
+
+    def replace(self, **changes: object) -> Self:
+        """Return a checked copy with some fields changed."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        for name in changes:
+            if name not in values:
+                raise SpecError(f"{type(self).__name__}.{name}: unknown; {nearest(name, values)}")
+        return type(self).parse(values | changes)
+
+    def plain(self) -> dict[str, Json]:
+        """Return the settings, defaults included, as JSON-ready data."""
+        return self.model_dump(mode="json", serialize_as_any=True)
+
+
+Chosen = TypeVar("Chosen", bound=Settings)
+
+
+def choose(kinds: Mapping[str, type[Chosen]], data: object, field: str) -> Chosen:
+    """Build the settings class that ``data[field]`` names; a bare string names it with defaults."""
+    if isinstance(data, Settings):
+        return data  # type: ignore[return-value]  # the field's own annotation checks the class
+    values = {field: data} if isinstance(data, str) else data
+    if not isinstance(values, Mapping):
+        raise SpecError(f"{field}: expected a name or a mapping, got {data!r}")
+    name = values.get(field)
+    if name not in kinds:
+        raise SpecError(f"{field} {name!r} is unknown; {nearest(str(name), kinds)}")
+    return kinds[str(name)].parse(values)
+
+
+def with_overrides(settings: Chosen, overrides: Sequence[str]) -> Chosen:
+    """Apply ``a.b=value`` overrides; values are JSON where they parse as such, else text.
+
+    Raises:
+        SpecError: a name that does not exist, or a value of the wrong type.
+
+    """
+    data = settings.plain()
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals:
+            raise SpecError(f"--set {override!r}: expected key=value, for example method.name=mae")
+        _assign(data, path.strip().split("."), _value(text), override)
+    return type(settings).parse(data)
+
+
+def digest(payload: object) -> str:
+    """Return 20 hex digits that identify JSON-ready ``payload``, whatever its key order."""
+    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def _assign(data: dict[str, Json], path: list[str], value: Json, override: str) -> None:
+    place = data
+    for depth, name in enumerate(path):
+        if name not in place:
+            where = ".".join(path[:depth]) or "the top level"
+            raise SpecError(f"--set {override!r}: no {name!r} in {where}; {nearest(name, place)}")
+        if depth == len(path) - 1:
+            place[name] = value
+            return
+        below = place[name]
+        if not isinstance(below, dict):
+            raise SpecError(f"--set {override!r}: {'.'.join(path[: depth + 1])} has no fields")
+        place = below
+
+
+def _value(text: str) -> Json:
+    try:
+        value: Json = json.loads(text)
+    except json.JSONDecodeError:
+        return text
+    return value
+
+
+def _faults(cls: type[BaseModel], error: pydantic.ValidationError) -> list[str]:
+    faults = []
+    for fault in error.errors(include_url=False):
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            owner = _owner(cls, fault["loc"][:-1])
+            known = nearest(str(fault["loc"][-1]), owner.model_fields)
+            faults.append(f"{where}: unknown; {known}")
+        else:
+            faults.append(f"{where}: {fault['msg']} (got {fault['input']!r})")
+    return faults
+
+
+def _owner(cls: type[BaseModel], path: Sequence[int | str]) -> type[BaseModel]:
+    for part in path:
+        field = cls.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            break
+        cls = annotation
+    return cls

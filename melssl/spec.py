@@ -1,0 +1,87 @@
+"""RunSpec: everything that decides the numbers of one run. Each part is declared where it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from melssl.backbones import backbone_config
+from melssl.backbones.base import BackboneConfig
+from melssl.backbones.cnn import SmallCnn
+from melssl.data.sources import SOURCES
+from melssl.data.sources.base import SourceConfig
+from melssl.data.sources.synthetic import Synthetic
+from melssl.data.views import VIEW_PRESETS, ViewRecipe
+from melssl.errors import SpecError, nearest
+from melssl.evaluation.protocols import PROTOCOLS
+from melssl.evaluation.protocols.base import Protocol
+from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.methods import METHODS
+from melssl.methods.base import Method, MethodConfig
+from melssl.methods.simclr import SimClrConfig
+from melssl.settings import Settings, choose
+from melssl.splits.budgets import BudgetSpec
+from melssl.splits.folds import FoldSpec
+from melssl.training.optim import TrainSpec
+
+NUMBERS_VERSION = 1
+"""Bumped when a change of code alters numbers; it enters every key."""
+
+
+def _source(data: object) -> SourceConfig:
+    return choose(SOURCES, data, "source")
+
+
+def _method(data: object) -> MethodConfig:
+    return choose({name: method.Config for name, method in METHODS.items()}, data, "name")
+
+
+def _protocol(data: object) -> Protocol:
+    return choose(PROTOCOLS, data, "name")
+
+
+def _views(data: object) -> object:
+    if isinstance(data, str):
+        if data not in VIEW_PRESETS:
+            raise SpecError(f"views {data!r} is unknown; {nearest(data, VIEW_PRESETS)}")
+        return VIEW_PRESETS[data]
+    return data
+
+
+class RunSpec(Settings):
+    """One run: pretrain on a fold's training patients, adapt with a budget, score its test patients.
+
+    A string stands for a part with its defaults: ``method="mae"``, ``views="imagenet"``,
+    ``backbone="resnet18"``, ``protocol="knn"``.
+    """
+
+    cohort: Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_source)] = Synthetic()
+    image_px: int = Field(48, ge=16, description="side of the images that the backbone sees")
+    store_px: int | None = Field(None, ge=16, description="side in the store; None: image_px")
+    fit: Literal["crop", "squash"] = Field("crop", description="how an oblong image becomes square")
+    on_corrupt: Literal["refuse", "exclude"] = "refuse"
+    folds: FoldSpec = FoldSpec()
+    fold: int = Field(0, ge=0)
+    pool: Literal["train", "train+test"] = Field(
+        "train", description="whose images pretraining sees; train+test is transductive"
+    )
+    budget: BudgetSpec = BudgetSpec()
+    views: Annotated[ViewRecipe, BeforeValidator(_views)] = VIEW_PRESETS["medical"]
+    backbone: Annotated[SerializeAsAny[BackboneConfig], BeforeValidator(backbone_config)] = (
+        SmallCnn()
+    )
+    method: Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_method)] = SimClrConfig()
+    pretraining: TrainSpec = TrainSpec()
+    protocol: Annotated[SerializeAsAny[Protocol], BeforeValidator(_protocol)] = LinearProbe()
+    seed: int = 0
+
+    @property
+    def store_side(self) -> int:
+        """Side of the stored images, px."""
+        return self.store_px or self.image_px
+
+    @property
+    def method_class(self) -> type[Method]:
+        """The method that the settings name."""
+        return METHODS[self.method.name]

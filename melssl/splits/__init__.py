@@ -1,0 +1,1 @@
+"""Patient-disjoint folds and nested label budgets."""

@@ -1,0 +1,125 @@
+"""Runtime: where a stage runs. Nothing here may change what it computes, so nothing enters a key.
+
+One process per device, gradients averaged by DistributedDataParallel; with one device no process is
+started and nothing is wrapped. Plain torch rather than a framework: the loop is the only place that
+would use it, frozen dataclasses pass through untouched, and a worker starts seconds sooner.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVarTuple
+
+import torch
+import torch.distributed as dist
+from pydantic import Field
+from torch import nn
+from torch.multiprocessing.spawn import start_processes
+
+from melssl.errors import SpecError
+from melssl.settings import Settings
+
+Arguments = TypeVarTuple("Arguments")
+
+
+class Runtime(Settings):
+    """Device, threads and how often to save. Recorded beside a result, never hashed into it."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:1")
+    n_devices: int = Field(1, ge=1, description="processes of one training, one device each")
+    threads: int = Field(1, ge=1, description="CPU threads of each process")
+    checkpoint_seconds: float = Field(60.0, ge=0)
+
+    def device_kind(self) -> str:
+        """Return ``cpu`` or ``cuda``; ``auto`` takes a GPU where there is one.
+
+        Raises:
+            SpecError: more devices than there are, or a GPU where there is none.
+
+        """
+        kind = self.device.partition(":")[0]
+        if kind == "auto":
+            kind = "cuda" if torch.cuda.is_available() else "cpu"
+        if kind not in ("cpu", "cuda"):
+            raise SpecError(f"device {self.device!r}: expected auto, cpu, cuda or cuda:N")
+        if kind == "cuda" and torch.cuda.device_count() < self.n_devices:
+            raise SpecError(
+                f"device {self.device!r} x {self.n_devices}: this machine has "
+                f"{torch.cuda.device_count()} GPUs; use device=cpu or fewer devices"
+            )
+        return kind
+
+
+@dataclass(frozen=True)
+class Rank:
+    """One process of a training: its index among ``size`` and its device."""
+
+    index: int
+    size: int
+    device: torch.device
+
+    def share(self, n: int) -> slice:
+        """Return this process's part of a batch of ``n``."""
+        return slice(self.index * n // self.size, (self.index + 1) * n // self.size)
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return ``module`` so that its gradients are averaged over processes."""
+        if self.size == 1:
+            return module
+        return nn.parallel.DistributedDataParallel(module)
+
+
+def on_devices(
+    runtime: Runtime,
+    function: Callable[[Rank, *Arguments], None],
+    *args: *Arguments,
+) -> None:
+    """Run ``function(rank, *args)`` on every device and wait; results go to disk, from rank 0."""
+    kind = runtime.device_kind()
+    if runtime.n_devices == 1:
+        device = torch.device(runtime.device if runtime.device != "auto" else kind)
+        settle(runtime)
+        function(Rank(0, 1, device), *args)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = (Path(folder) / "meeting").as_uri()
+        start_processes(  # type: ignore[no-untyped-call]
+            _process,
+            args=(runtime, kind, meeting, function, args),
+            nprocs=runtime.n_devices,
+            start_method="spawn",
+        )
+
+
+def settle(runtime: Runtime) -> None:
+    """Set threads and determinism of this process."""
+    torch.set_num_threads(runtime.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def _process(
+    index: int,
+    runtime: Runtime,
+    kind: str,
+    meeting: str,
+    function: Callable[..., None],
+    args: tuple[object, ...],
+) -> None:
+    settle(runtime)
+    device = torch.device("cpu") if kind == "cpu" else torch.device("cuda", index)
+    if kind == "cuda":
+        torch.cuda.set_device(device)
+    size = runtime.n_devices
+    backend = "nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=meeting, rank=index, world_size=size)
+    try:
+        function(Rank(index, size, device), *args)
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()

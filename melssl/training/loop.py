@@ -1,0 +1,271 @@
+"""The one training loop. Every draw is a function of the seed and the step, so resume is exact."""
+
+from __future__ import annotations
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from melssl.errors import ArtifactError, NotFiniteError
+from melssl.seeding import Seed
+from melssl.settings import Settings
+from melssl.training.checkpoint import (
+    below,
+    load_tensors,
+    restore_training_state,
+    save_tensors,
+    training_state,
+)
+from melssl.training.devices import Rank
+from melssl.training.optim import StepPlan, TrainSpec, build_optimizer
+
+BatchT = TypeVar("BatchT")
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+Listener = Callable[[int, int, float], None]
+FLUSH_STEPS = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepResult:
+    """The loss to descend (scalar) and named parts to log (detached scalars)."""
+
+    loss: Tensor
+    parts: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where training stands after a step: ``step`` of ``total_steps`` done."""
+
+    step: int
+    total_steps: int
+
+    @property
+    def fraction(self) -> float:
+        """Share of the steps done, in 0..1."""
+        return self.step / self.total_steps
+
+
+class Trainable(nn.Module, Generic[BatchT]):
+    """A module that knows its loss. It knows no optimiser, device or logger."""
+
+    @abstractmethod
+    def step(self, batch: BatchT) -> StepResult:
+        """Return the loss of one batch."""
+
+    def forward(self, batch: BatchT) -> StepResult:
+        """Return ``step``, through the call that data-parallel training wraps."""
+        return self.step(batch)
+
+    def after_step(self, progress: Progress) -> None:  # most have nothing to do
+        """Update what gradients do not (momentum encoders, queues, temperatures)."""
+
+
+class Feed(Protocol[BatchT_co]):
+    """Where batches come from."""
+
+    @property
+    def n_samples(self) -> int:
+        """How many samples an epoch passes."""
+        ...
+
+    def batch(self, places: np.ndarray, draw: Seed, rank: Rank) -> BatchT_co:
+        """Return this rank's share of the global batch of samples at ``places``."""
+        ...
+
+
+@dataclass(kw_only=True)
+class TrainLog:
+    """What was logged: ``curves[series] = [(step, value), ...]``, means over an epoch."""
+
+    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def add(self, series: str, step: int, value: float) -> None:
+        """Append one point to a series."""
+        self.curves.setdefault(series, []).append((step, value))
+
+
+def fit(
+    module: Trainable[BatchT],
+    feed: Feed[BatchT],
+    spec: TrainSpec,
+    seed: Seed,
+    rank: Rank,
+    *,
+    state_file: Path | None = None,
+    checkpoint_seconds: float = 60.0,
+    listen: Listener | None = None,
+) -> TrainLog:
+    """Train ``module`` in place and return its curves.
+
+    With ``state_file`` the state is saved there every ``checkpoint_seconds`` and taken up again if
+    the file exists; the result is bit-identical to an undisturbed run on the same processor.
+
+    Raises:
+        NotFiniteError: the loss became NaN or infinite.
+
+    """
+    run = _Run(module.to(rank.device), feed, spec, seed, rank)
+    if state_file is not None and state_file.exists():
+        run.restore(state_file)
+    stepper = rank.wrap(module)
+    module.train()
+    saved = time.monotonic()
+    while run.step < run.plan.total:
+        run.advance(stepper)
+        due = time.monotonic() - saved >= checkpoint_seconds
+        if run.step % FLUSH_STEPS == 0 or run.epoch_ends or due:
+            loss = run.flush()
+            if listen is not None and rank.index == 0:
+                listen(run.step, run.plan.total, loss)
+        if due and state_file is not None and rank.index == 0:
+            run.save(state_file)
+            saved = time.monotonic()
+    run.finish()
+    return run.log
+
+
+class _Saved(Settings):
+    """What a checkpoint holds beside tensors."""
+
+    plan: tuple[int, int, int]
+    step: int
+    curves: dict[str, list[tuple[int, float]]]
+    sums: dict[str, float]
+    counted: int
+    seconds: float
+    optimizer: dict[str, Any]
+
+
+class _Run(Generic[BatchT]):
+    """The state of one training between two steps."""
+
+    def __init__(
+        self,
+        module: Trainable[BatchT],
+        feed: Feed[BatchT],
+        spec: TrainSpec,
+        seed: Seed,
+        rank: Rank,
+    ) -> None:
+        self.module, self.feed, self.spec, self.seed, self.rank = module, feed, spec, seed, rank
+        self.plan: StepPlan = spec.steps(feed.n_samples)
+        self.optimizer = build_optimizer(module, spec)
+        self.average = _average(module, spec.ema_decay)
+        self.step = 0
+        self.log = TrainLog()
+        self.sums: dict[str, float] = {}
+        self.counted = 0
+        self.pending: list[dict[str, Tensor]] = []
+        self.order: tuple[int, np.ndarray] | None = None
+        self.started = time.monotonic()
+
+    @property
+    def epoch_ends(self) -> bool:
+        """Whether the last step closed an epoch or the training."""
+        return self.step % self.plan.per_epoch == 0 or self.step == self.plan.total
+
+    def places(self) -> np.ndarray:
+        """Return the samples of the next batch: a slice of the epoch's permutation."""
+        epoch, index = divmod(self.step, self.plan.per_epoch)
+        if self.order is None or self.order[0] != epoch:
+            rng = self.seed.child("order", epoch).numpy()
+            self.order = (epoch, rng.permutation(self.feed.n_samples))
+        first = index * self.plan.batch_size
+        return self.order[1][first : first + self.plan.batch_size]
+
+    def advance(self, stepper: nn.Module) -> None:
+        """Do one step of gradient descent."""
+        draw = self.seed.child("step", self.step)
+        torch.manual_seed(draw.child("layers", self.rank.index).value)
+        lr = self.spec.lr_at(self.step, self.plan.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        batch = self.feed.batch(self.places(), draw, self.rank)
+        low = self.spec.precision == "bf16"
+        with torch.autocast(self.rank.device.type, torch.bfloat16, enabled=low):
+            result: StepResult = stepper(batch)
+        result.loss.backward()  # type: ignore[no-untyped-call]
+        if self.spec.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.spec.clip_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.module.after_step(Progress(step=self.step, total_steps=self.plan.total))
+        if self.average is not None:
+            self.average.update_parameters(self.module)
+        self.pending.append({"loss": result.loss.detach(), **result.parts})
+
+    def flush(self) -> float:
+        """Move pending losses into the epoch's means; return the last loss."""
+        for parts in self.pending:
+            for name, value in parts.items():
+                self.sums[name] = self.sums.get(name, 0.0) + float(value)
+        last = float(self.pending[-1]["loss"])
+        self.counted += len(self.pending)
+        self.pending.clear()
+        if not np.isfinite(self.sums["loss"]):
+            raise NotFiniteError(
+                f"the loss became {self.sums['loss']} before step {self.step} of "
+                f"{self.plan.total}; lower lr, set clip_norm, or use precision=fp32"
+            )
+        if self.epoch_ends:
+            for name, total in self.sums.items():
+                self.log.add(name, self.step, total / self.counted)
+            self.log.add("lr", self.step, self.optimizer.param_groups[0]["lr"])
+            self.sums, self.counted = {}, 0
+        return last
+
+    def save(self, path: Path) -> None:
+        """Write everything that the next step depends on."""
+        tensors, scalars = training_state(self.module, self.optimizer)
+        if self.average is not None:
+            tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
+        state = _Saved(
+            plan=(self.plan.batch_size, self.plan.per_epoch, self.plan.total),
+            step=self.step,
+            curves=self.log.curves,
+            sums=self.sums,
+            counted=self.counted,
+            seconds=self.log.seconds + time.monotonic() - self.started,
+            optimizer=scalars,
+        )
+        save_tensors(path, tensors, state.plain())
+
+    def restore(self, path: Path) -> None:
+        """Go on where ``save`` left off."""
+        tensors, facts = load_tensors(path)
+        state = _Saved.parse(facts)
+        plan = (self.plan.batch_size, self.plan.per_epoch, self.plan.total)
+        if state.plan != plan:
+            raise ArtifactError(
+                f"{path} is of another training (steps {state.plan}, expected {plan}); delete it"
+            )
+        restore_training_state(self.module, self.optimizer, tensors, state.optimizer)
+        if self.average is not None:
+            self.average.load_state_dict(below("average/", tensors))
+        self.step, self.sums, self.counted = state.step, dict(state.sums), state.counted
+        self.log = TrainLog(curves=dict(state.curves), seconds=state.seconds)
+
+    def finish(self) -> None:
+        """Put averaged weights in place and close the log."""
+        if self.average is not None:
+            averaged = self.average.module.state_dict()
+            self.module.load_state_dict(averaged)
+        self.log.seconds += time.monotonic() - self.started
+
+
+def _average(module: nn.Module, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(module, multi_avg_fn=average, use_buffers=False)

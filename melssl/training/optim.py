@@ -1,0 +1,97 @@
+"""TrainSpec: optimiser, schedule and length of one training; learning rate as a pure function."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightly.utils.lars import LARS
+from pydantic import Field, model_validator
+from torch import nn
+
+from melssl.settings import Settings
+
+LR_REFERENCE_BATCH = 256
+
+
+class TrainSpec(Settings):
+    """How a module is trained. Defaults suit a small backbone on some thousand images."""
+
+    epochs: int = Field(20, ge=1)
+    min_steps: int = Field(1, ge=1, description="trained at least so long, however few images")
+    batch_size: int = Field(128, ge=2)
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    lr: float = Field(1e-3, gt=0, description="for a batch of 256; scaled linearly")
+    weight_decay: float = Field(1e-4, ge=0, description="on matrices and kernels only")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD and LARS")
+    betas: tuple[float, float] = (0.9, 0.999)
+    schedule: Literal["cosine", "stable_decay", "constant"] = "cosine"
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="share of steps of linear warm-up")
+    decay_share: float = Field(0.2, gt=0, le=1, description="last share that stable_decay decays")
+    clip_norm: float | None = Field(None, gt=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="average the weights")
+
+    @model_validator(mode="after")
+    def _warmup_before_decay(self) -> TrainSpec:
+        if self.schedule == "stable_decay" and self.warmup_share + self.decay_share > 1:
+            raise ValueError("warmup_share + decay_share must not pass 1")
+        return self
+
+    def steps(self, n_samples: int) -> StepPlan:
+        """Return the steps over ``n_samples``; a last incomplete batch is dropped."""
+        batch = min(self.batch_size, n_samples)
+        per_epoch = max(n_samples // batch, 1)
+        return StepPlan(
+            batch_size=batch,
+            per_epoch=per_epoch,
+            total=max(self.epochs * per_epoch, self.min_steps),
+        )
+
+    def lr_at(self, step: int, total: int) -> float:
+        """Return the learning rate of ``step`` in 0..total-1.
+
+        Warm-up rises linearly to the base rate over ``warmup_share``; then cosine to zero
+        (Loshchilov and Hutter 2017), or constant with a last decay ``1 - sqrt(x)`` (Hägele 2024).
+        """
+        base = self.lr * self.batch_size / LR_REFERENCE_BATCH
+        warmup = round(self.warmup_share * total)
+        if step < warmup:
+            return base * (step + 1) / warmup
+        if self.schedule == "constant":
+            return base
+        if self.schedule == "cosine":
+            done = (step - warmup) / max(total - warmup, 1)
+            return base * 0.5 * (1 + math.cos(math.pi * done))
+        start = total - round(self.decay_share * total)
+        return base * (1 - math.sqrt(max(step - start, 0) / max(total - start, 1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepPlan:
+    """Batches of ``batch_size``, ``per_epoch`` to an epoch, ``total`` in all."""
+
+    batch_size: int
+    per_epoch: int
+    total: int
+
+
+def build_optimizer(module: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
+    """Return the optimiser over trainable weights; vectors and embeddings are not decayed."""
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    plain = [p for name, p in named if p.ndim < 2 or name.endswith(("pos_embed", "_token"))]
+    plain_ids = {id(p) for p in plain}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for _, p in named if id(p) not in plain_ids]},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    lr, decay = spec.lr, spec.weight_decay
+    if spec.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=spec.betas, weight_decay=decay)
+    if spec.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=spec.momentum, weight_decay=decay)
+    lars: torch.optim.Optimizer = LARS(groups, lr=lr, momentum=spec.momentum, weight_decay=decay)
+    return lars

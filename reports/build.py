@@ -1,0 +1,141 @@
+"""Writes what a study's table gives: figures, tables, their frames and captions."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ablations.table import TableError, TrialTable
+from reports import style, tabular
+from reports.cells import LOST, label, main_metric, others, varying
+from reports.exhibit import Entry, Exhibit, FigureExhibit, Grid, TableExhibit
+from reports.exhibits import exhibits_of
+from reports.exhibits.main_table import MainTable, interval
+from reports.series import method_name
+
+FIGURE_FILES = tuple(f"_{width}.{kind}" for width in style.WIDTHS for kind in ("pdf", "png"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where files go: one folder for figures, one for tables; None leaves that kind out."""
+
+    figures: Path | None
+    tables: Path | None
+
+    def folder(self, exhibit: Exhibit) -> Path | None:
+        """Return the folder of an exhibit's kind."""
+        return self.figures if isinstance(exhibit, FigureExhibit) else self.tables
+
+
+def listing(table: TrialTable) -> Iterator[tuple[str, str | None]]:
+    """Yield the name of every exhibit and why the study cannot have it, or None."""
+    for exhibit in exhibits_of(table.info):
+        yield exhibit.name, exhibit.needs(table)
+
+
+def write(table: TrialTable, target: Target, only: Sequence[str] = ()) -> Iterator[Path]:
+    """Write every exhibit that the study can have (or those named) and yield its files.
+
+    Files of an exhibit that the study cannot have any more are removed: a table of missing trials
+    must not outlive them.
+
+    Raises:
+        TableError: a name is unknown, or the study cannot have an exhibit that was named.
+    """
+    exhibits = {exhibit.name: exhibit for exhibit in exhibits_of(table.info)}
+    for name in only:
+        _check_named(name, exhibits, table)
+    for exhibit in (exhibits[name] for name in only or exhibits):
+        folder = target.folder(exhibit)
+        if folder is None:
+            continue
+        if exhibit.needs(table) is not None:
+            _remove(folder, exhibit.name)
+            continue
+        folder.mkdir(parents=True, exist_ok=True)
+        yield from _write_one(exhibit, table, folder)
+
+
+def _check_named(name: str, exhibits: dict[str, Exhibit], table: TrialTable) -> None:
+    if name not in exhibits:
+        close = difflib.get_close_matches(name, exhibits, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise TableError(f"no exhibit {name!r}; {hint}known: {', '.join(exhibits)}")
+    reason = exhibits[name].needs(table)
+    if reason is not None:
+        raise TableError(f"study {table.info.name!r} cannot have {name!r}: {reason}")
+
+
+def _write_one(exhibit: Exhibit, table: TrialTable, folder: Path) -> Iterator[Path]:
+    frame = exhibit.frame(table)
+    caption = exhibit.caption(frame, table.info)
+    data = folder / f"{exhibit.name}.csv"
+    frame.to_csv(data, index=False, lineterminator="\n")
+    yield data
+    if isinstance(exhibit, TableExhibit):
+        grid = exhibit.grid(frame, table.info)
+        yield _text(folder / f"{exhibit.name}.tex", tabular.to_latex(grid, caption, exhibit.name))
+        yield _text(folder / f"{exhibit.name}.md", tabular.to_markdown(grid, caption))
+    elif isinstance(exhibit, FigureExhibit):
+        yield _text(folder / f"{exhibit.name}.txt", caption + "\n")
+        yield from _pictures(exhibit, frame, table, folder)
+
+
+def _pictures(
+    exhibit: FigureExhibit, frame: pd.DataFrame, table: TrialTable, folder: Path
+) -> Iterator[Path]:
+    # No dates and no versions: the same table gives the same bytes.
+    plain = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    for width in style.WIDTHS:
+        with style.ink():
+            figure = exhibit.draw(frame, table.info, width)
+            for kind, metadata in plain.items():
+                path = folder / f"{exhibit.name}_{width}.{kind}"
+                figure.savefig(path, dpi=style.DPI, metadata=metadata)
+                yield path
+
+
+def _text(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _remove(folder: Path, name: str) -> None:
+    for ending in (".csv", ".tex", ".md", ".txt", *FIGURE_FILES):
+        (folder / f"{name}{ending}").unlink(missing_ok=True)
+
+
+def summary(table: TrialTable) -> str:
+    """Return the cells of the main metric for a terminal, one line each."""
+    info, frame = table.info, MainTable().frame(table)
+    factors = ["method", *varying(frame, others(info)), "label_fraction"]
+    heads = [*factors[:-1], "labels", "images", main_metric(info).label, "difference", "trials"]
+    rows = []
+    for row in frame.to_dict("records"):
+        names = [method_name(info, row["method"])]
+        names += [label(info, factor, row[factor]) for factor in factors[1:]]
+        rows.append(tuple(Entry(lines=(field,)) for field in [*names, *_numbers(row)]))
+    grid = Grid(
+        heads=tuple(Entry(lines=(head,)) for head in heads),
+        rows=tuple(rows),
+        n_labels=len(factors) - 1,
+    )
+    return f"{info.name}: {style.found(info)}\n{tabular.to_text(grid)}"
+
+
+def _numbers(row: Mapping[Hashable, Any]) -> list[str]:
+    images = "–" if pd.isna(row["n_images"]) else f"{row['n_images']:.0f}"
+    trials = f"{row['n_trials']}/{row['n_planned']}"
+    if row["status"] == LOST:
+        return [images, "missing", "", trials]
+    score = f"{row['estimate']:.3f} {interval(row['low'], row['high'], '{:.3f}')}"
+    if pd.isna(row["difference"]):
+        return [images, score, "", trials]
+    gain = interval(row["difference_low"], row["difference_high"], "{:+.3f}")
+    return [images, score, f"{row['difference']:+.3f} {gain}", trials]

@@ -1,0 +1,40 @@
+"""Sentences that captions share; their numbers come from the frame and the study."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ablations.table import StudyInfo
+from reports.cells import LOST, PARTIAL, label
+from reports.style import found, origin
+
+POINTS = (
+    "Points with bars are scores with 95 % intervals (bootstrap over patients); "
+    "a point without a bar has no interval."
+)
+
+
+def joined(*sentences: str) -> str:
+    """Join sentences into one paragraph."""
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def control(info: StudyInfo) -> str:
+    """Return the printed name of the control."""
+    return label(info, "method", info.control)
+
+
+def gaps(frame: pd.DataFrame) -> str:
+    """Return how many cells of a frame lack trials or have no result; nothing if all are full."""
+    cells = frame.dropna(subset=["status"]).drop_duplicates("cell")
+    partial, lost = (cells["status"] == PARTIAL).sum(), (cells["status"] == LOST).sum()
+    if partial + lost == 0:
+        return ""
+    return f"Hollow: some trials missing ({partial} cells); cross: no result ({lost} cells)."
+
+
+def footing(info: StudyInfo) -> str:
+    """Return how often things were repeated and where the numbers come from."""
+    repeats = (("fold", info.folds), ("draw", info.draws), ("seed", info.seeds))
+    counts = [f"{len(items)} {name}{'s' * (len(items) != 1)}" for name, items in repeats]
+    return f"{found(info)}; {', '.join(counts)}. Origin: {'; '.join(origin(info))}."

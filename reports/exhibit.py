@@ -1,0 +1,73 @@
+"""Exhibit: a figure or a table with the data behind it, first a frame, then a drawing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ablations.table import StudyInfo, TrialTable
+
+
+@dataclass(frozen=True)
+class Exhibit(ABC):
+    """What every exhibit can say: what it needs, its numbers and its caption."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Stem of the files."""
+
+    @classmethod
+    def each(cls, info: StudyInfo) -> Sequence[Self]:
+        """Return the exhibits of this kind that a study can have; one, unless there is a choice."""
+        return (cls(),)
+
+    @abstractmethod
+    def needs(self, table: TrialTable) -> str | None:
+        """Return why this study cannot have the exhibit, or None if it can."""
+
+    @abstractmethod
+    def frame(self, table: TrialTable) -> pd.DataFrame:
+        """Return every number that will be shown; all arithmetic happens here."""
+
+    @abstractmethod
+    def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
+        """Return what a reader must know to read it, in plain text."""
+
+
+class FigureExhibit(Exhibit):
+    """An exhibit that is drawn."""
+
+    @abstractmethod
+    def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
+        """Return the figure at a width of ``style.WIDTHS``, drawn from the frame alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One field of a printed table: its lines, of which the first is the main one."""
+
+    lines: tuple[str, ...]
+    bold: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A printed table: one head per column, the first ``n_labels`` columns name the row."""
+
+    heads: tuple[Entry, ...]
+    rows: tuple[tuple[Entry, ...], ...]
+    n_labels: int
+
+
+class TableExhibit(Exhibit):
+    """An exhibit that is printed."""
+
+    @abstractmethod
+    def grid(self, frame: pd.DataFrame, info: StudyInfo) -> Grid:
+        """Return the fields to print, rounded from the frame alone."""

@@ -1,0 +1,127 @@
+"""Pretext loss while pretraining: every stage faint, the mean of each setting strong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ablations.table import StudyInfo, TrialTable
+from reports import captions, style
+from reports.cells import in_order, label, others, planned_cells, varying
+from reports.drawing import arrange, name_panel
+from reports.exhibit import FigureExhibit
+from reports.series import method_look, method_name
+
+KIND, SERIES, POINTS = "pretrain", "loss", 150
+
+
+class PretextCurves(FigureExhibit):
+    """Loss against step, one panel per method because their losses are not comparable."""
+
+    @property
+    def name(self) -> str:
+        """Stem of the files."""
+        return "pretext_curves"
+
+    def needs(self, table: TrialTable) -> str | None:
+        """Logged losses of pretraining stages."""
+        return None if len(_logged(table)) else f"no {KIND!r} stage logged a {SERIES!r}"
+
+    def frame(self, table: TrialTable) -> pd.DataFrame:
+        """Return ``panel, series, look, role, stage, step, value``, at most 150 steps per line."""
+        logged = _logged(table)
+        settings = _settings(logged, table)
+        rows = _thinned(logged.merge(settings, on="stage"))
+        keys = ["panel", "series", "look", "step"]
+        mean = rows.groupby(keys, sort=False)["value"].mean().reset_index()
+        mean = mean.sort_values("step", kind="stable")
+        return pd.concat([rows.assign(role="stage"), mean.assign(role="mean")], ignore_index=True)
+
+    def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
+        """Draw one panel per method."""
+        titles = list(dict.fromkeys(frame["panel"]))
+        shape = arrange(len(titles), width)
+        sheet = style.sheet(width, 0.6 + 1.7 * shape[0], shape, share_y=False)
+        for axes, title in zip(sheet.panels, titles, strict=False):
+            inside = frame[frame["panel"] == title]
+            name_panel(axes, title, style.WIDTHS[width] / shape[1])
+            for (role, code, _), line in inside.groupby(["role", "look", "stage"], dropna=False):
+                look, strong = style.look(str(code)), role == "mean"
+                axes.plot(
+                    *(line["step"], line["value"]),
+                    color=look.colour,
+                    linestyle=look.line if strong else "-",
+                    linewidth=1.3 if strong else 0.5,
+                    alpha=1.0 if strong else 0.35,
+                    zorder=3 if strong else 2,
+                )
+            axes.tick_params(labelbottom=True)
+        for axes in sheet.panels[len(titles) :]:
+            axes.remove()
+        sheet.body.supxlabel("pretraining step", fontsize=style.POINTS)
+        sheet.body.supylabel("pretext loss", fontsize=style.POINTS)
+        style.legend(sheet.body, _handles(frame))
+        style.stamp(sheet.strip, info, width)
+        style.settle(sheet.figure, names=True)
+        return sheet.figure
+
+    def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
+        """Say what thin and thick lines are."""
+        stages = frame["stage"].nunique()
+        return captions.joined(
+            f"Pretext loss of {stages} pretraining stages: thin lines are single stages (a fold "
+            "and a seed), thick lines their mean. Losses of different methods are not comparable.",
+            captions.footing(info),
+        )
+
+
+def _logged(table: TrialTable) -> pd.DataFrame:
+    curves = table.curves
+    chosen = curves["stage"].str.startswith(f"{KIND}/") & (curves["series"] == SERIES)
+    return curves.loc[chosen, ["stage", "cells", "step", "value"]]
+
+
+def _settings(logged: pd.DataFrame, table: TrialTable) -> pd.DataFrame:
+    """Return ``stage, panel, series, look``: the method and what sets its stages apart."""
+    info, names = table.info, ["method", *others(table.info)]
+    stages = logged[["stage", "cells"]].drop_duplicates("stage")
+    stages = stages.assign(cell=stages["cells"].str.split()).explode("cell")
+    known = stages.merge(planned_cells(table)[["cell", *names]], on="cell").groupby("stage")
+    # A factor that differs among the cells of one stage, such as the protocol, is not the stage's.
+    is_own = known[names].nunique().eq(1)
+    own = in_order(known[names].first().where(is_own), info, names)
+    own["panel"] = [method_name(info, method) for method in own["method"]]
+    own["series"] = own["panel"]
+    for _, group in own.groupby("method", sort=False):
+        apart = varying(group, others(info))
+        titles = [
+            ", ".join(f"{info.factor(n).label}: {label(info, n, row[n])}" for n in apart)
+            for row in group.to_dict("records")
+        ]
+        if apart:
+            own.loc[group.index, "series"] = titles
+    titled = list(dict.fromkeys(own.loc[own["series"] != own["panel"], "series"]))
+    own["look"] = [
+        f"level:{titled.index(name)}/{len(titled)}" if name in titled else method_look(info, method)
+        for name, method in zip(own["series"], own["method"], strict=True)
+    ]
+    return own.reset_index()[["stage", "panel", "series", "look"]]
+
+
+def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average neighbouring steps so that a long run does not make a heavy picture."""
+    keys = ["panel", "series", "look", "stage"]
+    if rows["step"].nunique() > POINTS:
+        edges = np.linspace(rows["step"].min(), rows["step"].max(), POINTS + 1)
+        bins = np.clip(np.digitize(rows["step"], edges), 1, POINTS)
+        rows = rows.assign(step=(edges[bins - 1] + edges[bins]) / 2)
+    means = rows.groupby([*keys, "step"], sort=False)["value"].mean().reset_index()
+    return means.sort_values([*keys[:2], "stage", "step"], kind="stable")
+
+
+def _handles(frame: pd.DataFrame) -> list[Line2D]:
+    lines = frame[frame["series"] != frame["panel"]].drop_duplicates("series")
+    pairs = zip(lines["series"], map(style.look, lines["look"]), strict=True)
+    return [Line2D([], [], color=x.colour, linestyle=x.line, label=name) for name, x in pairs]

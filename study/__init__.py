@@ -1,0 +1,1 @@
+"""Studies one starts by hand."""
