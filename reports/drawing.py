@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ablations.table import StudyInfo
-from reports import style
-from reports.cells import ALL, LOST, PARTIAL
+from reports import layout, style
+from reports.cells import LOST, PARTIAL
 
-INCHES_PER_LETTER = 0.068
 RING = 8.5
 
 
@@ -38,39 +37,17 @@ def draw_curves(frame: pd.DataFrame, info: StudyInfo, width: str, axis: Axis) ->
     ``trial``; columns as ``series_rows`` gives them.
     """
     titles = list(dict.fromkeys(frame["panel"]))
-    rows, columns = shape = arrange(len(titles), width)
-    lines = 3 if "x_images" in frame else 1
-    height = 0.6 + 0.12 * lines + rows * (2.0 if rows == 1 else 1.6)
-    sheet = style.sheet(width, height, shape, share_y=True)
-    grid = sheet.panels
-    for index, (axes, title) in enumerate(zip(grid, titles, strict=False)):
+    page = layout.sheet(width, len(titles), share_y=True)
+    for axes, title in zip(page.panels, titles, strict=True):
         _draw_panel(axes, frame[frame["panel"] == title], axis)
-        name_panel(axes, title, style.WIDTHS[width] / columns)
-        outer = index + columns >= len(titles)
-        _ticks(axes, frame, axis.scale, heads=outer and index % columns == 0)
-        axes.tick_params(labelbottom=outer)
-    for axes in grid[len(titles) :]:
-        axes.remove()
-    _references(grid[: len(titles)], info, axis)
-    _labels(sheet.body, axis, height)
-    style.legend(sheet.body, _handles(frame, axis))
-    style.stamp(sheet.strip, info, width)
-    style.settle(sheet.figure, names=axis.scale == "category")
-    return sheet.figure
-
-
-def arrange(n_panels: int, width: str) -> tuple[int, int]:
-    """Return rows and columns of panels."""
-    most = 3 if width == "double" else 1 if n_panels <= 3 else 2
-    columns = min(most, n_panels)
-    return math.ceil(n_panels / columns), columns
-
-
-def name_panel(axes: Axes, title: str, inches: float) -> None:
-    """Write a title wrapped to the width of its panel; a single panel needs none."""
-    if title != ALL:
-        letters = int(inches / INCHES_PER_LETTER) - 6
-        axes.set_title("\n".join(textwrap.wrap(title, letters)))
+        layout.title(page, axes, title)
+        _ticks(axes, frame, axis.scale)
+    if "x_images" in frame:
+        _head_ticks(page.corner)
+    _references(page.panels, info, axis)
+    labels = (axis.x_label, axis.y_label)
+    layout.finish(page, info, labels, _handles(frame, axis), names_on_x=axis.scale == "category")
+    return page.figure
 
 
 def _draw_panel(axes: Axes, rows: pd.DataFrame, axis: Axis) -> None:
@@ -81,8 +58,8 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, axis: Axis) -> None:
         axes.plot(
             *(series["at"], series["estimate"], "."),
             color=look.colour,
-            alpha=0.3,
-            markersize=3,
+            alpha=0.45,
+            markersize=3.5,
             markeredgewidth=0,
             zorder=1.5,
         )
@@ -115,7 +92,7 @@ def _draw_line(axes: Axes, series: pd.DataFrame, joined: bool) -> None:
         axes.plot(x[best], y[best], "o", color=look.colour, mfc="none", markersize=RING, zorder=3.5)
 
 
-def _ticks(axes: Axes, frame: pd.DataFrame, scale: str, heads: bool) -> None:
+def _ticks(axes: Axes, frame: pd.DataFrame, scale: str) -> None:
     levels = frame.dropna(subset=["x"]).drop_duplicates("x").sort_values("x")
     if scale == "log":
         axes.set_xscale("log")
@@ -129,17 +106,19 @@ def _ticks(axes: Axes, frame: pd.DataFrame, scale: str, heads: bool) -> None:
     axes.margins(x=0.06)
     if scale == "category":
         axes.set_xlim(levels["x"].min() - 0.6, levels["x"].max() + 0.6)
-    if heads and "x_images" in levels:
-        axes.annotate(
-            "labels\nimages\npatients",
-            *((0, 0), (-5, -axes.xaxis.get_tick_padding() - 3.5)),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=style.POINTS,
-            color=style.GREY,
-            ha="right",
-            va="top",
-        )
+
+
+def _head_ticks(axes: Axes) -> None:
+    """Name the lines of the tick labels at their left."""
+    axes.annotate(
+        "labels\nimages\npatients",
+        *((0, 0), (-12, -axes.xaxis.get_tick_padding() - 3.5)),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=style.GREY,
+        ha="right",
+        va="top",
+    )
 
 
 def short(number: float) -> str:
@@ -151,7 +130,7 @@ def short(number: float) -> str:
     return f"{number / 1000:.1f}k" if number < 9950 else f"{number / 1000:.0f}k"
 
 
-def _references(grid: list[Axes], info: StudyInfo, axis: Axis) -> None:
+def _references(grid: Sequence[Axes], info: StudyInfo, axis: Axis) -> None:
     """Draw zero, or chance where it lies among the scores already drawn."""
     chance = info.metric(info.main_metric).chance
     low, high = grid[0].get_ylim()
@@ -162,16 +141,12 @@ def _references(grid: list[Axes], info: StudyInfo, axis: Axis) -> None:
             axes.axhline(chance, color=style.GREY, linestyle=":", linewidth=1, zorder=1.1)
 
 
-def _labels(figure: SubFigure, axis: Axis, height: float) -> None:
-    figure.supxlabel(axis.x_label, fontsize=style.POINTS)
-    letters = int(0.8 * height / INCHES_PER_LETTER)
-    text = "\n".join(part for x in axis.y_label.split("\n") for part in textwrap.wrap(x, letters))
-    figure.supylabel(text, fontsize=style.POINTS, multialignment="center")
-
-
 def _handles(frame: pd.DataFrame, axis: Axis) -> list[Line2D]:
     handles = []
     lines = frame[frame["role"] == "line"].drop_duplicates("series")
+    if set(lines["series"]) <= set(frame["x_label"]):
+        # The axis names them already.
+        lines = lines.iloc[:0]
     for name, code in lines[["series", "look"]].itertuples(index=False):
         look = style.look(code)
         line = look.line if axis.joined else "none"

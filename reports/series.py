@@ -12,19 +12,24 @@ BUDGET = ("n_images", "n_patients", "n_positives")
 
 
 def series_rows(cells: pd.DataFrame, info: StudyInfo, x: str, by: str) -> pd.DataFrame:
-    """Return one row per cell with ``series, look, x, x_label, at``.
+    """Return one row per cell with ``series, look, x, x_label, at, at_trials``.
 
     ``x`` is the position of the level on the axis (its index where the factor is a category) and
-    ``at`` the position drawn, a little beside it so that intervals of several series stay apart.
+    ``at`` the position drawn, a little beside it so that intervals of several series stay apart;
+    ``at_trials`` is the place of single trials, beside the interval.
     """
     rows = cells.copy()
     rows["series"], rows["look"] = _names(rows, info, by)
     factor = info.factor(x)
     rows["x"] = positions(rows[x], factor)
-    rows["x_label"] = [label(info, x, value) for value in rows[x]]
+    rows["x_label"] = [
+        method_name(info, value) if x == "method" else label(info, x, value) for value in rows[x]
+    ]
     order = {name: i for i, name in enumerate(dict.fromkeys(rows["series"]))}
     rank = rows["series"].map(order).astype(float) - (len(order) - 1) / 2
+    rank = rank * (x != by)  # a series that is one level needs no room for others
     rows["at"] = _beside(rows["x"], rank, scale_of(factor), len(order))
+    rows["at_trials"] = _beside(rows["x"], rank + 0.45, scale_of(factor), len(order))
     return rows
 
 

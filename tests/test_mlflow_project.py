@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 MLFLOW = Path(sys.executable).parent / "mlflow"
-ABLATE = ("run", ".", "-e", "ablate", "-P", "factor=mask_ratio", "-P", "preset=smoke")
+ABLATE = shlex.split("run . -e ablate -P factor=mask_ratio -P preset=smoke -P values=0.5,0.75")
 COMMANDS = {  # entry point: what its parameters are handed to
     "main": ("-m", "study.label_fraction"),
     "label_fraction": ("-m", "study.label_fraction"),

@@ -28,7 +28,7 @@ LAYERS = (
     {"spec"},
     {"evaluation", "methods", "splits"},
     {"training", "data"},
-    {"backbones", "seeding", "settings", "errors"},
+    {"backbones", "seeding", "settings", "files", "errors"},
 )
 DOORS = {  # all that the harness may know of the core
     *("melssl.spec", "melssl.pipeline", "melssl.errors", "melssl.settings", "melssl.seeding"),

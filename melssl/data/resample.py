@@ -82,11 +82,12 @@ def blur_radius(sigma_px: float, size_px: int) -> int:
 def blur_matrix(sigma_px: Tensor, radius: int, size_px: int) -> Tensor:
     """Return (B, size, size): Gaussian blur of ``sigma_px`` (B,) > 0, edges reflected.
 
-    The kernel has ``2 radius + 1`` taps and sums to one.
+    Each kernel ends at its own ``blur_radius`` and sums to one; ``radius`` is the largest of them.
     """
     steps = torch.arange(radius + 1, device=sigma_px.device)
     taps = torch.exp(-0.5 * (steps / sigma_px[:, None]) ** 2)
-    taps.masked_fill_(taps < 1e-8, 0)  # far tails are denormal numbers, which slow products twofold
+    # 1e-8: far tails of a narrow kernel are denormal numbers, which slow every product with them
+    taps.masked_fill_((taps < 1e-8) | (steps >= 4 * sigma_px[:, None] + 1), 0)
     taps = taps / (2 * taps.sum(1, keepdim=True) - 1)
     shifts = _reflected_shifts(radius, size_px, sigma_px.device)
     return (taps @ shifts).view(-1, size_px, size_px)

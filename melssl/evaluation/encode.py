@@ -30,7 +30,7 @@ def encode(
     """
     recipe = VIEW_PRESETS["none"]
     before = module.training
-    module.to(device).eval()
+    module.to(device).to(memory_format=torch.channels_last).eval()
     outputs = []
     for first in range(0, len(rows), BATCH):
         part = rows[first : first + BATCH]

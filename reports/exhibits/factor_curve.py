@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import main_metric, others, panels, planned_cells, varying
+from reports.cells import LOST, in_order, label, main_metric, others, panels, planned_cells, varying
 from reports.drawing import Axis, draw_curves
 from reports.exhibit import FigureExhibit
 from reports.series import (
@@ -54,8 +54,7 @@ class FactorCurve(FigureExhibit):
         info, cells = table.info, planned_cells(table)
         has_level = cells[self.factor].notna()
         by = "label_fraction" if varying(cells, ["label_fraction"]) else "method"
-        by = "label_fraction" if self.factor == "method" else by
-        free = [name for name in (*others(info), "method") if name not in (self.factor, by)]
+        free = [name for name in ("method", *others(info)) if name not in (self.factor, by)]
         pretrained = cells[has_level & ~cells["is_control"]]
         across = varying(pretrained if "method" in free else cells, free)
         spread = cells.assign(method_name=cells["method"])
@@ -90,6 +89,7 @@ class FactorCurve(FigureExhibit):
             f"Dashed lines with bands: the control ({captions.control(info)}) with the same labels."
             if has_band
             else "",
+            _bandless(frame, info),
             "A ring marks the best level of each series." if has_best else "",
             captions.gaps(frame),
             captions.footing(info),
@@ -98,9 +98,12 @@ class FactorCurve(FigureExhibit):
 
 def _panel(cells: pd.DataFrame, info: StudyInfo, factor: str, by: str) -> pd.DataFrame:
     cells = cells.assign(method=cells["method_name"]).drop(columns="method_name")
+    if by == "label_fraction":
+        # The control of a budget stands next to what it is the control of.
+        cells = in_order(cells, info, ["label_fraction", "method", factor])
     has_level = cells[factor].notna()
     lines = series_rows(cells[has_level], info, factor, by).assign(role="line")
-    lines["best"] = mark_best(lines, ["series"], main_metric(info).higher_is_better)
+    lines["best"] = _best(lines, info, factor)
     if has_level.all():
         return lines
     bands = cells[~has_level].assign(role="band", best=False)
@@ -111,6 +114,21 @@ def _panel(cells: pd.DataFrame, info: StudyInfo, factor: str, by: str) -> pd.Dat
         for method, value in pairs
     ]
     return pd.concat([lines, bands], ignore_index=True)
+
+
+def _best(lines: pd.DataFrame, info: StudyInfo, factor: str) -> pd.Series:
+    """Mark the best level of every series; a control is not in the contest of other factors."""
+    higher = main_metric(info).higher_is_better
+    if factor == "method":
+        return mark_best(lines, ["label_fraction"], higher)
+    return mark_best(lines, ["series"], higher) & ~lines["is_control"]
+
+
+def _bandless(frame: pd.DataFrame, info: StudyInfo) -> str:
+    """Name the budgets whose control has no result: an absent band has no place for a cross."""
+    absent = frame[(frame["role"] == "band") & (frame["status"] == LOST)]
+    shares = [label(info, "label_fraction", x) for x in absent["label_fraction"].drop_duplicates()]
+    return f"No result for the control at {', '.join(shares)} labels." if shares else ""
 
 
 def _worth(parts: list[pd.DataFrame]) -> list[pd.DataFrame]:

@@ -12,7 +12,7 @@ from reports.drawing import Axis, draw_curves
 from reports.exhibit import FigureExhibit
 from reports.series import series_rows
 
-X_LABEL = "labelled share of the training patients (log scale)"
+X_LABEL = "labelled training patients (log scale)"
 
 
 class LabelCurve(FigureExhibit):
@@ -102,13 +102,17 @@ def _panel_rows(cells: pd.DataFrame, info: StudyInfo, scores: pd.DataFrame | Non
     for title, inside in panels(cells, info, varying(cells, others(info))):
         lines = series_rows(inside, info, "label_fraction", "method").assign(role="line")
         if scores is not None:
-            dots = scores[["trial", "cell", "score"]].merge(
-                lines[["cell", "label_fraction", "method", "series", "look", "x", "at"]], on="cell"
-            )
-            dots = dots.rename(columns={"score": "estimate"}).assign(role="trial")
-            lines = pd.concat([lines, dots], ignore_index=True)
+            lines = pd.concat([lines, _dots(lines, scores)], ignore_index=True)
         parts.append(lines.assign(panel=title))
     rows = pd.concat(parts, ignore_index=True)
     rows["x_images"] = rows["label_fraction"].map(budgets["n_images"])
     rows["x_patients"] = rows["label_fraction"].map(budgets["n_patients"])
     return rows
+
+
+def _dots(lines: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per trial, a little beside the interval of its cell."""
+    place = ["cell", "label_fraction", "method", "series", "look", "x", "at_trials"]
+    dots = scores[["trial", "cell", "score"]].merge(lines[place], on="cell")
+    names = {"score": "estimate", "at_trials": "at"}
+    return dots.rename(columns=names).assign(role="trial")

@@ -8,9 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ablations.table import StudyInfo, TrialTable
-from reports import captions, style
+from reports import captions, layout, style
 from reports.cells import in_order, label, others, planned_cells, varying
-from reports.drawing import arrange, name_panel
 from reports.exhibit import FigureExhibit
 from reports.series import method_look, method_name
 
@@ -33,7 +32,8 @@ class PretextCurves(FigureExhibit):
         """Return ``panel, series, look, role, stage, step, value``, at most 150 steps per line."""
         logged = _logged(table)
         settings = _settings(logged, table)
-        rows = _thinned(logged.merge(settings, on="stage"))
+        # The settings come first: their order is that of the panels and of the legend.
+        rows = _thinned(settings.merge(logged, on="stage"))
         keys = ["panel", "series", "look", "step"]
         mean = rows.groupby(keys, sort=False)["value"].mean().reset_index()
         mean = mean.sort_values("step", kind="stable")
@@ -42,12 +42,13 @@ class PretextCurves(FigureExhibit):
     def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
         """Draw one panel per method."""
         titles = list(dict.fromkeys(frame["panel"]))
-        shape = arrange(len(titles), width)
-        sheet = style.sheet(width, 0.6 + 1.7 * shape[0], shape, share_y=False)
-        for axes, title in zip(sheet.panels, titles, strict=False):
+        page = layout.sheet(width, len(titles), share_y=False)
+        for axes, title in zip(page.panels, titles, strict=True):
             inside = frame[frame["panel"] == title]
-            name_panel(axes, title, style.WIDTHS[width] / shape[1])
-            for (role, code, _), line in inside.groupby(["role", "look", "stage"], dropna=False):
+            layout.title(page, axes, title)
+            for (role, code, _), line in inside.groupby(
+                ["role", "look", "stage"], sort=False, dropna=False
+            ):
                 look, strong = style.look(str(code)), role == "mean"
                 axes.plot(
                     *(line["step"], line["value"]),
@@ -57,15 +58,9 @@ class PretextCurves(FigureExhibit):
                     alpha=1.0 if strong else 0.35,
                     zorder=3 if strong else 2,
                 )
-            axes.tick_params(labelbottom=True)
-        for axes in sheet.panels[len(titles) :]:
-            axes.remove()
-        sheet.body.supxlabel("pretraining step", fontsize=style.POINTS)
-        sheet.body.supylabel("pretext loss", fontsize=style.POINTS)
-        style.legend(sheet.body, _handles(frame))
-        style.stamp(sheet.strip, info, width)
-        style.settle(sheet.figure, names=True)
-        return sheet.figure
+        labels = ("pretraining step", "pretext loss")
+        layout.finish(page, info, labels, _handles(frame), names_on_x=True)
+        return page.figure
 
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
         """Say what thin and thick lines are."""
@@ -117,8 +112,7 @@ def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
         edges = np.linspace(rows["step"].min(), rows["step"].max(), POINTS + 1)
         bins = np.clip(np.digitize(rows["step"], edges), 1, POINTS)
         rows = rows.assign(step=(edges[bins - 1] + edges[bins]) / 2)
-    means = rows.groupby([*keys, "step"], sort=False)["value"].mean().reset_index()
-    return means.sort_values([*keys[:2], "stage", "step"], kind="stable")
+    return rows.groupby([*keys, "step"], sort=False)["value"].mean().reset_index()
 
 
 def _handles(frame: pd.DataFrame) -> list[Line2D]:

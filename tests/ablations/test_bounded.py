@@ -1,3 +1,5 @@
+"""Waiting that has an end."""
+
 from __future__ import annotations
 
 import subprocess

@@ -1,3 +1,5 @@
+"""A mirror that never stops a study: dead stores, first starts at once, nothing doubled."""
+
 from __future__ import annotations
 
 import logging

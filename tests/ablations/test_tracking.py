@@ -1,3 +1,5 @@
+"""Names, values and addresses that an MLflow store takes."""
+
 from __future__ import annotations
 
 from pathlib import Path

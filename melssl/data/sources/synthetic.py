@@ -1,12 +1,14 @@
-"""The embedded default cohort: made patients with dermoscopy-like lesions, drawn once, no download."""
+"""The embedded default cohort: made patients with dermoscopy-like lesions, no download."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Hashable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -15,17 +17,18 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from melssl.data.cohort import Cohort
-from melssl.data.sources import synthetic_lesions
 from melssl.data.sources.base import SourceConfig
-from melssl.data.sources.synthetic_lesions import PATTERNS, Camera, Canvas, Signs, Skin, draw_image
+from melssl.data.sources.synthetic_camera import Camera, photograph
+from melssl.data.sources.synthetic_lesions import PATTERNS, Canvas, Signs, Skin, draw_lesion
 from melssl.seeding import Seed
 from melssl.settings import digest
 
-CAMERAS = (
-    Camera(name="A", aspect=1.0, tint=(1.0, 0.98, 0.95), vignette=0.0, blur=0.008, ruler=0.25),
-    Camera(name="B", aspect=4 / 3, tint=(0.92, 0.97, 1.06), vignette=0.62, blur=0.014, ruler=0.05),
-    Camera(name="C", aspect=1.5, tint=(1.06, 0.96, 0.90), vignette=0.0, blur=0.011, ruler=0.10),
-)
+SIGNS = tuple(field.name for field in fields(Signs))
+CAMERAS = {
+    "A": Camera(aspect=1.0, tint=(1.0, 0.98, 0.95), vignette=0.0, blur=0.008, ruler=0.25),
+    "B": Camera(aspect=4 / 3, tint=(0.92, 0.97, 1.06), vignette=0.62, blur=0.014, ruler=0.05),
+    "C": Camera(aspect=1.5, tint=(1.06, 0.96, 0.90), vignette=0.0, blur=0.011, ruler=0.10),
+}
 # Shares for (benign, melanoma): the outcome hangs together with the camera, as in SIIM-ISIC 2020.
 CAMERA_SHARES = ((0.45, 0.35, 0.20), (0.20, 0.30, 0.50))
 PATTERN_SHARES = ((0.25, 0.25, 0.25, 0.13, 0.06, 0.06), (0.30, 0.25, 0.33, 0.04, 0.04, 0.04))
@@ -37,9 +40,10 @@ GOLDEN = 0.6180339887498949  # steps of this, modulo 1, spread evenly over any n
 class Synthetic(SourceConfig):
     """A made cohort in which melanoma shows in structure, not in colour, under strong nuisance.
 
-    Each lesion has a severity, Normal(0, 1) if benign and Normal(``separation``, 1) if melanoma, and
-    six signs that follow it with unit noise: no reader of the images can separate the classes fully.
-    A cohort of more patients contains the smaller one. ``root`` is not used.
+    Each lesion has a severity, Normal(0, 1) if benign and Normal(``separation``, 1) if melanoma,
+    and six signs that follow it with unit noise, so that nobody can tell the classes apart fully:
+    the signs themselves give a ROC AUC of about .95. A patient depends on ``cohort_seed`` and on
+    its number only: a cohort of more patients contains the smaller one. ``root`` is not used.
     """
 
     label: ClassVar[str] = "Made dermoscopy"
@@ -81,9 +85,7 @@ class Synthetic(SourceConfig):
 
         Safe if several processes do so at once: a folder appears whole or not at all.
         """
-        drawing = Path(synthetic_lesions.__file__).read_bytes()
-        key = digest([self.plain() | {"root": None}, hashlib.sha256(drawing).hexdigest()])
-        frame, root = _table(self), cache / f"synthetic-{key}"
+        frame, root = _table(self), cache / f"synthetic-{_folder_key(self)}"
         if not root.is_dir():
             cache.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=cache, prefix=f".{root.name}-") as scratch:
@@ -98,6 +100,14 @@ class Synthetic(SourceConfig):
             clinical=("age", "sex", "site"),
             acquisition=("camera", "width", "height"),
         )
+
+
+def _folder_key(config: Synthetic) -> str:
+    """Hash of the options and of the drawing's source: a changed drawing never meets old images."""
+    here = Path(__file__)
+    files = [here, *(here.with_name(f"synthetic_{part}.py") for part in ("camera", "lesions"))]
+    source = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return digest([config.plain() | {"root": None}, source])
 
 
 def _table(config: Synthetic) -> pd.DataFrame:
@@ -119,7 +129,7 @@ def _patient(config: Synthetic, seed: Seed, number: int, ill: bool) -> list[dict
         "age": int(np.clip(5 * np.rint(rng.normal(46 + 9 * ill, 15) / 5), 15, 90)),
         "sex": "male" if rng.uniform() < 0.46 + 0.14 * ill else "female",
     }
-    camera = int(rng.choice(3, p=CAMERA_SHARES[ill]))
+    camera = str(rng.choice(tuple(CAMERAS), p=CAMERA_SHARES[ill]))
     pattern = str(rng.choice(PATTERNS[:3], p=(0.4, 0.3, 0.3)))
     rows = []
     for place in range(n_lesions):
@@ -132,23 +142,23 @@ def _patient(config: Synthetic, seed: Seed, number: int, ill: bool) -> list[dict
 
 
 def _lesion(
-    config: Synthetic, rng: np.random.Generator, melanoma: bool, usual: tuple[int, str]
+    config: Synthetic, rng: np.random.Generator, melanoma: bool, usual: tuple[str, str]
 ) -> dict[str, object]:
     severity = rng.normal(config.separation * melanoma, 1)
     signs = 1 / (1 + np.exp(-1.6 * (severity + rng.normal(0, 1, 6) - 1.4)))
     camera, pattern = usual
     if rng.uniform() < 0.15:
-        camera = int(rng.choice(3, p=CAMERA_SHARES[melanoma]))
+        camera = str(rng.choice(tuple(CAMERAS), p=CAMERA_SHARES[melanoma]))
     if rng.uniform() < 0.4:
         pattern = str(rng.choice(PATTERNS, p=PATTERN_SHARES[melanoma]))
     return {
         "target": int(melanoma),
         "site": str(rng.choice(SITES, p=SITE_SHARES[melanoma])),
-        "camera": CAMERAS[camera].name,
+        "camera": camera,
         "width": round(config.image_px * CAMERAS[camera].aspect),
         "height": config.image_px,
         "pattern": pattern,
-        **{f"sign_{name}": float(s) for name, s in zip(Signs.__annotations__, signs, strict=True)},
+        **{f"sign_{name}": float(s) for name, s in zip(SIGNS, signs, strict=True)},
     }
 
 
@@ -166,17 +176,23 @@ def _skin(seed: Seed, patient_id: str) -> Skin:
 
 def _write_images(config: Synthetic, frame: pd.DataFrame, folder: Path) -> None:
     folder.mkdir()
-    seed, cameras = Seed(config.cohort_seed), {camera.name: camera for camera in CAMERAS}
+    seed = Seed(config.cohort_seed)
     skins = {name: _skin(seed, name) for name in frame["patient_id"].unique()}
     rows = frame.to_dict("records")
     for row in tqdm(rows, desc="drawing made lesions", unit="image", disable=None):
-        signs = Signs(**{name: row[f"sign_{name}"] for name in Signs.__annotations__})
         rng = seed.child("image", row["sample_id"]).numpy()
-        canvas = Canvas.blank(row["height"], row["width"], rng)
-        lesion = (row["pattern"], signs)
-        skin, camera = skins[row["patient_id"]], cameras[row["camera"]]
-        image = draw_image(canvas, skin, camera, lesion, config.nuisance)
+        image = _picture(config, row, skins[row["patient_id"]], rng)
         Image.fromarray(image).save(folder / row["path"], quality=92, subsampling=0)
+
+
+def _picture(
+    config: Synthetic, row: Mapping[Hashable, Any], skin: Skin, rng: np.random.Generator
+) -> np.ndarray:
+    signs = Signs(**{name: row[f"sign_{name}"] for name in SIGNS})
+    canvas = Canvas.blank(row["height"], row["width"], rng)
+    image = draw_lesion(canvas, skin, row["pattern"], signs)
+    camera = CAMERAS[row["camera"]]
+    return photograph(canvas, image, camera, mean_hairs=skin.hairs, nuisance=config.nuisance)
 
 
 def _publish(made: Path, final: Path) -> None:

@@ -68,6 +68,12 @@ def test_blur_equals_torchvision_with_the_same_number_of_taps(sigma: float) -> N
     torch.testing.assert_close(resample(image, blur, blur), expected, atol=1e-5, rtol=0)
 
 
+def test_a_blur_does_not_depend_on_the_others_of_its_batch() -> None:
+    alone = blur_matrix(torch.tensor([0.7]), blur_radius(0.7, 32), 32)
+    beside = blur_matrix(torch.tensor([0.7, 3.0]), blur_radius(3.0, 32), 32)
+    torch.testing.assert_close(beside[:1], alone, atol=1e-7, rtol=0)
+
+
 def test_blur_matrices_hold_no_denormal_number() -> None:
     blur = blur_matrix(torch.tensor([0.09, 0.11, 2.0]), 8, 32)
     assert not ((blur > 0) & (blur < 1e-30)).any()

@@ -38,8 +38,7 @@ def torchvision_view(image: Tensor, params: ViewParams, row: int) -> Tensor:
     x = F.horizontal_flip(x) if p["horizontal_flip"] else x
     x = F.vertical_flip(x) if p["vertical_flip"] else x
     if p["blur_sigma_px"]:
-        widest = float(params.blur_sigma_px.max())
-        taps = 2 * blur_radius(widest, side) + 1
+        taps = 2 * blur_radius(p["blur_sigma_px"], side) + 1
         x = F.gaussian_blur(x, [taps, taps], [p["blur_sigma_px"]] * 2)
     x = torch.rot90(x, p["quarter_turns"], (1, 2))
     x = F.adjust_brightness(x, p["brightness"])

@@ -1,0 +1,77 @@
+"""Loading weights: the whole backbone or an error that names every key."""
+
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from melssl.backbones import backbone_config
+from melssl.errors import ArtifactError, BackboneError
+from melssl.methods.base import PoolFacts
+from melssl.methods.no_pretext import TimmWeights, TimmWeightsConfig
+from melssl.methods.weights import load_whole
+
+FACTS = PoolFacts(n_samples=8, n_patients=4, image_px=64, total_steps=8)
+
+
+def test_missing_unexpected_and_misshapen_keys_are_all_named() -> None:
+    module = torch.nn.Linear(3, 2)
+    weights = {"weight": torch.zeros(3, 3), "extra": torch.zeros(1)}
+    with pytest.raises(ArtifactError) as error:
+        load_whole(module, weights, "here")
+    assert "missing: bias" in str(error.value)
+    assert "unexpected: extra" in str(error.value)
+    assert "shape of weight" in str(error.value)
+
+
+def test_published_weights_from_a_file_arrive_in_the_backbone(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    file = tmp_path / "resnet.safetensors"
+    save_file(timm.create_model("resnet10t").state_dict(), file)
+    backbone = backbone_config({"family": "cnn", "model": "resnet10t", "stem": "standard"})
+    method = TimmWeights(TimmWeightsConfig(file=file), backbone.build(64), FACTS)
+    torch.manual_seed(1)
+    expected = timm.create_model("resnet10t").layer1[0].conv1.weight
+    torch.testing.assert_close(method.backbone.net.layer1[0].conv1.weight, expected)
+
+
+def test_positions_of_a_vit_are_resampled_to_the_image_size(tmp_path: Path) -> None:
+    file = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224").state_dict(), file)
+    backbone = backbone_config("vit_tiny_patch16_224").build(64)
+    method = TimmWeights(TimmWeightsConfig(file=file), backbone, FACTS)
+    assert method.backbone.vit.pos_embed.shape == (1, 17, 192)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "wrong.safetensors"
+    save_file(timm.create_model("resnet18").state_dict(), file)
+    with pytest.raises(ArtifactError, match="do not fit the whole"):
+        TimmWeights(TimmWeightsConfig(file=file), backbone_config("resnet10t").build(64), FACTS)
+
+
+def test_the_identity_holds_the_content_of_the_file_and_not_its_path(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"same")
+    first, second = (TimmWeightsConfig(file=tmp_path / name) for name in ("a", "b"))
+    assert first.identity() == second.identity()
+    (tmp_path / "b").write_bytes(b"other")
+    assert first.identity() != second.identity()
+
+
+def test_a_small_backbone_has_no_published_weights() -> None:
+    with pytest.raises(BackboneError, match="no published weights"):
+        TimmWeights(TimmWeightsConfig(), backbone_config("small_cnn").build(64), FACTS)
+
+
+def test_no_network_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("melssl.methods.weights.load_state_dict_from_hf", refuse)
+    with pytest.raises(ArtifactError, match="method.file="):
+        TimmWeights(TimmWeightsConfig(), backbone_config("resnet10t").build(64), FACTS)

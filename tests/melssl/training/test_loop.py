@@ -1,0 +1,195 @@
+"""The loop: interrupted runs end bit-identical, failures are told, several processes agree."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from melssl.backbones import backbone_config
+from melssl.data.views import VIEW_PRESETS
+from melssl.errors import ArtifactError, NotFiniteError
+from melssl.methods.base import Method, PoolFacts
+from melssl.methods.mae import Mae, MaeConfig
+from melssl.methods.pool import PoolFeed
+from melssl.methods.simclr import SimClr, SimClrConfig
+from melssl.seeding import Seed
+from melssl.training.calibration import NoiseImages
+from melssl.training.checkpoint import load_tensors, save_tensors
+from melssl.training.devices import Rank, Runtime, on_devices
+from melssl.training.loop import TrainLog, fit
+from melssl.training.optim import TrainSpec
+
+PX, N = 16, 40
+RANK = Rank(0, 1, torch.device("cpu"))
+FACTS = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=15)
+
+
+class Stopped(Exception):
+    pass
+
+
+def simclr() -> Method:
+    torch.manual_seed(0)
+    config = backbone_config({"family": "small_cnn", "first_width": 8, "n_blocks": 2})
+    return SimClr(SimClrConfig(hidden_width=16), config.build(PX), FACTS)
+
+
+def feed(method: Method) -> PoolFeed:
+    recipes = method.recipes(method.Config(), VIEW_PRESETS["medical"])
+    return PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N), recipes, PX)
+
+
+def same(first: Method, second: Method) -> bool:
+    theirs = second.state_dict()
+    return all(torch.equal(v, theirs[k]) for k, v in first.state_dict().items())
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_a_run_stopped_mid_epoch_and_resumed_gives_bit_identical_weights(
+    optimizer: str, ema: float | None, tmp_path: Path
+) -> None:
+    spec = TrainSpec.parse(
+        {"epochs": 3, "batch_size": 8, "optimizer": optimizer, "ema_decay": ema, "clip_norm": 1.0}
+    )
+    whole = simclr()
+    expected = fit(whole, feed(whole), spec, Seed(1), RANK)
+
+    def stop(step: int, total: int, loss: float) -> None:
+        if step == 7:  # two steps into the second epoch
+            raise Stopped
+
+    state = tmp_path / "state"
+    broken = simclr()
+    with pytest.raises(Stopped):
+        fit(broken, feed(broken), spec, Seed(1), RANK, state_file=state, checkpoint_seconds=0,
+            listen=stop)  # fmt: skip
+    resumed = simclr()
+    log = fit(resumed, feed(resumed), spec, Seed(1), RANK, state_file=state)
+    assert same(whole, resumed)
+    assert log.curves == expected.curves
+
+
+def test_a_killed_process_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    code = """
+import sys, os, signal
+sys.path.insert(0, os.path.dirname(sys.argv[2]))
+from test_loop import *
+from melssl.training.devices import settle
+settle(Runtime())
+def listen(step, total, loss):
+    if sys.argv[3] == "die" and step == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+method = simclr()
+spec = TrainSpec(epochs=3, batch_size=8)
+out = Path(sys.argv[1])
+fit(method, feed(method), spec, Seed(1), RANK, state_file=out / "state", checkpoint_seconds=0,
+    listen=listen)
+save_tensors(out / "weights", method.state_dict(), {})
+"""
+    def run(folder: str, how: str) -> int:
+        (tmp_path / folder).mkdir(exist_ok=True)
+        arguments = [sys.executable, "-c", code, str(tmp_path / folder), __file__, how]
+        return subprocess.run(arguments, check=False).returncode
+
+    assert run("killed", "die") == -signal.SIGKILL
+    assert (tmp_path / "killed" / "state").exists()
+    assert run("killed", "live") == 0
+    assert run("whole", "live") == 0
+    resumed, _ = load_tensors(tmp_path / "killed" / "weights")
+    expected, _ = load_tensors(tmp_path / "whole" / "weights")
+    assert all(torch.equal(value, resumed[name]) for name, value in expected.items())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others() -> None:
+    spec = TrainSpec(epochs=1, batch_size=8)
+    runs = []
+    for seed in (0, 0, 1):
+        method = simclr()
+        fit(method, feed(method), spec, Seed(seed), RANK)
+        runs.append(method)
+    assert same(runs[0], runs[1])
+    assert not same(runs[0], runs[2])
+
+
+def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
+    method = simclr()
+    with torch.no_grad():
+        next(method.parameters()).fill_(float("nan"))
+    with pytest.raises(NotFiniteError, match="lower lr"):
+        fit(method, feed(method), TrainSpec(epochs=1, batch_size=8), Seed(0), RANK)
+
+
+def test_averaged_weights_differ_from_the_last_and_follow_the_decay() -> None:
+    plain, averaged = simclr(), simclr()
+    start = {k: v.clone() for k, v in plain.named_parameters()}
+    fit(plain, feed(plain), TrainSpec(epochs=1, batch_size=N), Seed(0), RANK)
+    spec = TrainSpec(epochs=1, batch_size=N, ema_decay=0.5)
+    fit(averaged, feed(averaged), spec, Seed(0), RANK)
+    last, mean = dict(plain.named_parameters()), dict(averaged.named_parameters())
+    # the first update copies the weights, so after one step the average is the last
+    assert all(torch.equal(last[k], mean[k]) for k in start)
+    assert any(not torch.equal(start[k], last[k]) for k in start)
+
+
+def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
+    method = simclr()
+    state = tmp_path / "state"
+    fit(method, feed(method), TrainSpec(epochs=1, batch_size=8), Seed(0), RANK,
+        state_file=state, checkpoint_seconds=0)  # fmt: skip
+    with pytest.raises(ArtifactError, match="another training"):
+        fit(simclr(), feed(method), TrainSpec(epochs=2, batch_size=8), Seed(0), RANK,
+            state_file=state)  # fmt: skip
+
+
+def test_a_truncated_checkpoint_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "weights"
+    save_tensors(path, {"a": torch.arange(1000.0)}, {"x": 1})
+    assert load_tensors(path)[1] == {"x": 1}
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ArtifactError, match="delete it"):
+        load_tensors(path)
+
+
+def test_bf16_trains_close_to_fp32() -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        method = simclr()
+        spec = TrainSpec.parse({"epochs": 2, "batch_size": 8, "precision": precision})
+        log = fit(method, feed(method), spec, Seed(0), RANK)
+        losses.append(log.curves["loss"][-1][1])
+    assert losses[0] != losses[1]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def mae() -> Method:
+    torch.manual_seed(0)
+    vit = {"family": "small_vit", "patch_px": 4, "embed_width": 32, "depth": 1, "heads": 2}
+    return Mae(MaeConfig(), backbone_config(vit).build(PX), FACTS)
+
+
+def train_and_save(rank: Rank, folder: Path, kind: str) -> None:
+    method = mae() if kind == "mae" else simclr()
+    spec = TrainSpec(epochs=1, batch_size=8)
+    log: TrainLog = fit(method, feed(method), spec, Seed(0), rank)
+    if rank.index == 0:
+        save_tensors(folder / f"{kind}{rank.size}", method.state_dict(), {"curves": log.curves})
+
+
+@pytest.mark.parametrize("kind", ["mae", "simclr"])
+def test_two_processes_train_one_method_together(kind: str, tmp_path: Path) -> None:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for n_devices in (1, 2):
+        runtime = Runtime(device="cpu", n_devices=n_devices)
+        on_devices(runtime, train_and_save, tmp_path, kind)
+    one, _ = load_tensors(tmp_path / f"{kind}1")
+    two, _ = load_tensors(tmp_path / f"{kind}2")
+    assert one.keys() == two.keys()
+    moved = sum(float((one[k] - two[k]).abs().max()) for k in one if one[k].is_floating_point())
+    assert 0 < moved  # masks and batch statistics are per process, so they differ a little
+    assert all(torch.isfinite(v).all() for v in two.values())
