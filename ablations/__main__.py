@@ -69,23 +69,25 @@ def _ledger(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m ablations", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ablations", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in (
         ("plan", "trials, shared stages, what is done, and what the rest costs; runs nothing"),
         ("run", "run what is missing, collect, mirror to MLflow; goes on where it was stopped"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         add_study_options(command, factor=True)
         add_run_options(command)
     for name, text in (
         ("status", "how far a study is, and why what failed has failed"),
         ("collect", "write a study's table anew from the vault"),
     ):
-        command = commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.add_argument("study", nargs="?", default="", help="name; default: the latest")
         add_run_options(command)
-    ledger = commands.add_parser("ledger", help="the MLflow mirror of the vault")
+    ledger = commands.add_parser(
+        "ledger", help="the MLflow mirror of the vault", allow_abbrev=False
+    )
     ledger.add_argument("action", choices=["sync"], help="write what MLflow lacks; never doubles")
     ledger.add_argument("study", nargs="?", default="", help="name; default: the latest")
     add_run_options(ledger)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from types import TracebackType
 
@@ -12,6 +13,7 @@ from ablations.vault import Vault
 from ablations.workers import PROGRESS, Outcome
 
 POLL_SECONDS = 1.0
+LOG_POLL_SECONDS = 60.0  # where nobody watches a terminal
 
 
 class ProgressBar:
@@ -23,6 +25,7 @@ class ProgressBar:
         self._total = max(sum(seconds.values()), 1e-9)
         self._ended: set[str] = set()
         self._failed = 0
+        self._poll_seconds = POLL_SECONDS if sys.stderr.isatty() else LOG_POLL_SECONDS
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self._bar = tqdm(
@@ -55,7 +58,7 @@ class ProgressBar:
             self._bar.write(f"failed: {outcome.kind} {outcome.key}: {_first_line(outcome.reason)}")
 
     def _poll(self) -> None:
-        while not self._stop.wait(POLL_SECONDS):
+        while not self._stop.wait(self._poll_seconds):
             self._show()
 
     def _show(self) -> None:

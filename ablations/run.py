@@ -1,10 +1,10 @@
-"""Executes a plan: joblib on this machine; a stage ends in the vault or in its list of failures."""
+"""Executes a plan: processes on this machine; a stage ends in the vault or in its list of failures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 
-from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import as_completed, get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ablations.cost import Estimate
@@ -19,6 +19,7 @@ from melssl.training.devices import Runtime
 
 GROUP = 8
 RESTARTS = 2
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class WorkerDied(MelsslError):  # noqa: N818  # a fact about a worker, recorded as a stage's reason
@@ -74,54 +75,51 @@ def _judges(plan: Plan) -> list[tuple[Stage, ...]]:
 
 def _surviving(jobs: list[Job], vault: Vault, options: RunOptions) -> Iterator[Outcome]:
     """Yield outcomes; when a worker dies, go on with what is left, at last one job at a time."""
-    left = jobs
-    for _ in range(RESTARTS):
-        try:
-            yield from _parallel(left, options)
-        except TerminatedWorkerError:
-            left = _unfinished(left, vault)
-        else:
-            return
-    for job in left:
-        try:
-            yield from _parallel([job], options)
-        except TerminatedWorkerError as error:
-            yield from _blame(job, vault, error)
-
-
-def _parallel(jobs: list[Job], options: RunOptions) -> Iterator[Outcome]:
-    if options.backend == "sequential" or not jobs:
+    if options.backend == "sequential":
         for job in jobs:
             yield from run_job(job)
         return
-    with parallel_config(backend="loky", inner_max_num_threads=options.threads):
-        pool = Parallel(
-            n_jobs=min(options.workers, len(jobs)),
-            return_as="generator_unordered",
-            batch_size=1,
-            pre_dispatch="all",
-        )
-        for outcomes in pool(delayed(run_job)(job) for job in jobs):
-            yield from outcomes
+    left = jobs
+    for _ in range(RESTARTS):
+        left = yield from _in_processes(left, options.workers, options)
+    for job in left:
+        if (yield from _in_processes([job], 1, options)):
+            yield from _blame(job, vault)
 
 
-def _unfinished(jobs: list[Job], vault: Vault) -> list[Job]:
-    return [
-        job
-        for job in jobs
-        if any(
-            not vault.has(s.kind, s.key) and vault.failure(s.kind, s.key) is None
-            for s in job.stages
-        )
-    ]
+def _in_processes(
+    jobs: list[Job], workers: int, options: RunOptions
+) -> Generator[Outcome, None, list[Job]]:
+    """Yield outcomes of jobs in worker processes; return the jobs that a worker's death took.
+
+    joblib's loky executor is used directly: its ``Parallel`` runs a single job in this process,
+    and gives no results at all once a worker has died.
+    """
+    if not jobs:
+        return []
+    threads = dict.fromkeys(THREAD_VARIABLES, str(options.threads))
+    executor = get_reusable_executor(max_workers=min(workers, len(jobs)), env=threads)
+    futures = {executor.submit(run_job, job): job for job in jobs}
+    lost = []
+    try:
+        for future in as_completed(futures):
+            try:
+                yield from future.result()
+            except TerminatedWorkerError:
+                lost.append(futures[future])
+    except BaseException:
+        executor.shutdown(wait=False, kill_workers=True)
+        raise
+    return lost
 
 
-def _blame(job: Job, vault: Vault, error: TerminatedWorkerError) -> Iterator[Outcome]:
+def _blame(job: Job, vault: Vault) -> Iterator[Outcome]:
+    """Record the death of a worker that had only this job as the failure of its first stage."""
     for stage in job.stages:
         if not vault.has(stage.kind, stage.key):
             died = WorkerDied(
-                f"the worker died {RESTARTS + 1} times, most often for lack of memory: "
-                f"use fewer --workers or a smaller batch ({str(error).splitlines()[0]})"
+                "the process that ran this stage was killed, alone and repeatedly, most often for "
+                "lack of memory: use a smaller batch or image"
             )
             reason = vault.fail(stage, died).reason
             yield Outcome(kind=stage.kind, key=stage.key, seconds=0.0, reason=reason)

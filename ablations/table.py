@@ -334,5 +334,4 @@ def _frame(path: Path, digest: str | None, info: StudyInfo) -> pd.DataFrame:
         dtype=words,
         keep_default_na=False,
         na_values=[""],
-        float_precision="round_trip",
     )

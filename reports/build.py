@@ -115,7 +115,8 @@ def summary(table: TrialTable) -> str:
     """Return the cells of the main metric for a terminal, one line each."""
     info, frame = table.info, MainTable().frame(table)
     factors = ["method", *varying(frame, others(info)), "label_fraction"]
-    heads = [*factors[:-1], "labels", "images", main_metric(info).label, "difference", "trials"]
+    titles = [info.factor(name).label for name in factors[:-1]]
+    heads = [*titles, "labels", "images", main_metric(info).label, "difference", "trials"]
     rows = []
     for row in frame.to_dict("records"):
         names = [method_name(info, row["method"])]

@@ -8,10 +8,7 @@ from ablations.table import StudyInfo
 from reports.cells import LOST, PARTIAL, label
 from reports.style import found, origin
 
-POINTS = (
-    "Points with bars are scores with 95 % intervals (bootstrap over patients); "
-    "a point without a bar has no interval."
-)
+POINTS = "Bars are 95 % intervals (bootstrap over patients); a point without a bar has no interval."
 
 
 def joined(*sentences: str) -> str:

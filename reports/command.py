@@ -6,8 +6,12 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from reports.studies import NoStudyError, find_study
+
+if TYPE_CHECKING:
+    from ablations.table import TrialTable
 
 
 def make_report_files(
@@ -25,17 +29,21 @@ def make_report_files(
     Raises:
         TableError: the table is missing or damaged, or ``only`` or ``metric`` names nothing known.
     """
-    from ablations.table import TrialTable
     from reports.build import Target, write
 
-    table = TrialTable.load(study_dir / "table")
-    table = table.with_main_metric(metric) if metric else table
     place = metric or "."
     target = Target(
         figures=figures or study_dir / "figures" / place,
         tables=tables or study_dir / "tables" / place,
     )
-    return list(write(table, target, only))
+    return list(write(_load(study_dir, metric), target, only))
+
+
+def _load(study_dir: Path, metric: str | None) -> TrialTable:
+    from ablations.table import TrialTable
+
+    table = TrialTable.load(study_dir / "table")
+    return table.with_main_metric(metric) if metric else table
 
 
 def main(what: str, arguments: Sequence[str] | None = None) -> int:
@@ -68,11 +76,9 @@ def _parser(what: str) -> argparse.ArgumentParser:
 
 
 def _run(what: str, study: Path, options: argparse.Namespace) -> Iterator[str]:
-    from ablations.table import TrialTable
     from reports.build import Target, listing, summary, write
 
-    table = TrialTable.load(study / "table")
-    table = table.with_main_metric(options.metric) if options.metric else table
+    table = _load(study, options.metric)
     if options.list:
         for name, reason in listing(table):
             yield f"{name:24} {reason or 'yes'}"

@@ -58,11 +58,15 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """A printed table: one head per column, the first ``n_labels`` columns name the row."""
+    """A printed table: one head per column, the first ``n_labels`` columns name the row.
+
+    ``prose`` says that the last column holds sentences, which may be broken.
+    """
 
     heads: tuple[Entry, ...]
     rows: tuple[tuple[Entry, ...], ...]
     n_labels: int
+    prose: bool = False
 
 
 class TableExhibit(Exhibit):

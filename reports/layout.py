@@ -166,20 +166,19 @@ def _place(target: Sheet, margins: Margins) -> None:
         wspace=margins.between / panel_width,
         hspace=margins.above / target.panel_height,
     )
-    figure.draw_without_rendering()
 
 
 def _measured(
     target: Sheet, key: Legend | None, x_label: str, y_label: str, strip: float
 ) -> Margins:
     """Return the margins that ticks, titles, labels, legend and stamp need."""
-    edge = target.panels[:: target.columns]
-    numbers = max(_reach(axes, axes.yaxis.get_tightbbox())[0] for axes in edge)
+    reaches = [_outside(axes) for axes in target.panels]
+    numbers = max(_reach(x, x.yaxis.get_tightbbox())[0] for x in target.panels[:: target.columns])
     words = numbers + GAP + LINE * len(y_label.split("\n"))
-    left = max(words, *(_outside(axes)[0] for axes in edge)) + GAP / 2
-    inner = [axes for i, axes in enumerate(target.panels) if i % target.columns]
-    right, below = max(_outside(x)[1] for x in target.panels), _outside(target.corner)[2]
-    above = max(_outside(axes)[3] for axes in target.panels)
+    left = max(words, *(reach[0] for reach in reaches[:: target.columns])) + GAP / 2
+    inner = max((x[0] for i, x in enumerate(reaches) if i % target.columns), default=0.0)
+    right, above = max(reach[1] for reach in reaches), max(reach[3] for reach in reaches)
+    below = reaches[target.panels.index(target.corner)][2]
     legend = key.get_window_extent().height / style.DPI + GAP if key else 0.0
     return Margins(
         left=left,
@@ -188,7 +187,7 @@ def _measured(
         top=legend + above + GAP,
         bottom=below + LINE * len(x_label.split("\n")) + strip + GAP,
         above=above + 2 * GAP,
-        between=max((_outside(axes)[0] for axes in inner), default=0.0) + right + GAP,
+        between=inner + right + GAP,
     )
 
 

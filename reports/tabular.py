@@ -33,6 +33,7 @@ def escaped(text: str) -> str:
 def to_latex(grid: Grid, caption: str, name: str) -> str:
     """Return a ``table*`` environment that needs only the booktabs package."""
     columns = "l" * grid.n_labels + "r" * (len(grid.heads) - grid.n_labels)
+    columns = columns[:-1] + r"p{0.45\linewidth}" if grid.prose else columns
     body = [line for row in grid.rows for line in [*_tex_lines(row), r"\addlinespace"]][:-1]
     return "\n".join(
         [

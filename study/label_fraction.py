@@ -26,7 +26,9 @@ FACTOR = "label_fraction"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the study and return the exit code."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     add_study_options(parser, factor=False)
     add_run_options(parser)

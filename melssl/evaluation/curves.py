@@ -14,7 +14,8 @@ from scipy import sparse
 
 from melssl.evaluation.predictions import Predictions
 
-CELLS = 1 << 21  # thresholds x weightings held at a time: 16 MB per array
+CELLS = 1 << 20  # thresholds x weightings held at a time: 8 MB per array
+LEAST = 64  # weightings at a time, so that a step down the thresholds is worth its call
 Area = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -53,40 +54,12 @@ def midranks(values: np.ndarray) -> np.ndarray:
     return middle[tie]
 
 
-def calibration_error(
-    predictions: Predictions, score: np.ndarray, hit: np.ndarray, weights: np.ndarray, n_bins: int
-) -> np.ndarray:
-    """Mean over samples of |mean score - hit rate| of their bin; ``score``, ``hit`` (N,).
-
-    Bins hold equal mass; equal scores share the bin in which the middle of their mass lies.
-    """
-    values, group = np.unique(score, return_inverse=True)
-    return _over_groups(
-        predictions, group, hit, weights, lambda tp, fp: _calibration_error(values, tp, fp, n_bins)
-    )
-
-
 def _over_thresholds(
     predictions: Predictions, k: int, weights: np.ndarray, area: Area
 ) -> np.ndarray:
     """Apply ``area`` to true and false positive counts (G, r) at G descending thresholds."""
-
-    def defined(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
-        return np.where((tp[-1] > 0) & (fp[-1] > 0), area(tp, fp), np.nan)
-
     positive = predictions.target == k
     group = _thresholds(predictions.probability[:, k], positive)
-    return _over_groups(predictions, group, positive, weights, defined)
-
-
-def _over_groups(
-    predictions: Predictions,
-    group: np.ndarray,
-    positive: np.ndarray,
-    weights: np.ndarray,
-    area: Area,
-) -> np.ndarray:
-    """Apply ``area`` to running counts (G, r) of positives and of the rest over G groups."""
     n_groups, n_patients = int(group.max()) + 1, len(predictions.patients)
     counts = [
         sparse.csr_array(
@@ -99,8 +72,9 @@ def _over_groups(
     for part in _parts(len(weights), n_groups):
         columns = np.ascontiguousarray(weights[part].T, dtype=np.float64)
         tp, fp = (_accumulated(count @ columns) for count in counts)
+        defined = (tp[-1] > 0) & (fp[-1] > 0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            scores[part] = area(tp, fp)
+            scores[part] = np.where(defined, area(tp, fp), np.nan)
     return scores
 
 
@@ -121,7 +95,7 @@ def _thresholds(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
 
 
 def _parts(n_weightings: int, n_groups: int) -> Iterator[slice]:
-    step = max(1, CELLS // n_groups)
+    step = max(LEAST, CELLS // n_groups)
     for start in range(0, n_weightings, step):
         yield slice(start, start + step)
 
@@ -162,30 +136,6 @@ def _sensitivity_at(tp: np.ndarray, fp: np.ndarray, specificity_percent: int) ->
     allowed = fp * 100 <= fp[-1] * (100 - specificity_percent)  # whole numbers: exact
     best: np.ndarray = np.where(allowed, tp, 0).max(axis=0) / tp[-1]
     return best
-
-
-def _calibration_error(
-    values: np.ndarray, tp: np.ndarray, fp: np.ndarray, n_bins: int
-) -> np.ndarray:
-    reached = tp + fp
-    mass = _steps(reached)
-    # A group belongs to bin b if its middle lies in b/n .. (b + 1)/n of the whole mass.
-    targets = reached[-1] * np.arange(1, n_bins + 1)[:, None]
-    ends = _first_not_below((reached - mass / 2) * n_bins, targets)
-    gap = _accumulated(values[:, None] * mass - _steps(tp))
-    bins = np.take_along_axis(np.vstack([np.zeros_like(gap[:1]), gap]), ends, axis=0)
-    error: np.ndarray = np.abs(np.diff(bins, axis=0, prepend=0)).sum(axis=0) / reached[-1]
-    return error
-
-
-def _first_not_below(rising: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Bisect every column of ``rising`` (G, r) for its column of ``targets`` (T, r) at once."""
-    place = np.zeros(targets.shape, dtype=np.int64)
-    columns = np.arange(targets.shape[1])
-    for power in range(len(rising).bit_length() - 1, -1, -1):
-        probe = np.minimum(place + (1 << power), len(rising))
-        place = np.where(rising[probe - 1, columns] < targets, probe, place)
-    return place
 
 
 def _steps(running: np.ndarray) -> np.ndarray:

@@ -141,7 +141,25 @@ def ece(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     else:
         score = predictions.probability.max(axis=1)
         hit = predictions.probability.argmax(axis=1) == predictions.target
-    return curves.calibration_error(predictions, score, hit, weights, BINS)
+    order = np.argsort(score, kind="stable")
+    patient, hit = predictions.patient[order], hit[order]
+    values, starts = np.unique(score[order], return_index=True)
+    errors = np.empty(len(weights))
+    for row, multiplicity in enumerate(weights):
+        sample = multiplicity[patient]
+        mass = np.add.reduceat(sample, starts)
+        errors[row] = _calibration_gap(values, mass, np.add.reduceat(sample * hit, starts))
+    return errors
+
+
+def _calibration_gap(values: np.ndarray, mass: np.ndarray, hits: np.ndarray) -> float:
+    """Return the binned error of ascending distinct scores that carry ``mass`` and ``hits``."""
+    reached = np.cumsum(mass)
+    # A score belongs to bin b if its middle lies in b/n .. (b + 1)/n of the whole mass.
+    middle = (reached - mass / 2) * BINS
+    ends = np.searchsorted(middle, reached[-1] * np.arange(1, BINS + 1))
+    gap = np.concatenate([[0.0], np.cumsum(mass * values - hits)])[ends]
+    return float(np.abs(np.diff(gap, prepend=0.0)).sum() / reached[-1])
 
 
 def _macro(

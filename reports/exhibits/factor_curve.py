@@ -90,7 +90,7 @@ class FactorCurve(FigureExhibit):
             if has_band
             else "",
             _bandless(frame, info),
-            "A ring marks the best level of each series." if has_best else "",
+            "A ring marks the best level at each label budget." if has_best else "",
             captions.gaps(frame),
             captions.footing(info),
         )

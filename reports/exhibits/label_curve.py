@@ -81,7 +81,7 @@ class GainCurve(FigureExhibit):
         """Draw the differences around zero."""
         metric = main_metric(info)
         better = "above" if metric.higher_is_better else "below"
-        y_label = f"{metric.label}: difference to control\n({better} 0 is better)"
+        y_label = f"Δ {metric.label} to control\n({better} 0 is better)"
         axis = Axis(scale="log", x_label=X_LABEL, y_label=y_label, zero=True)
         return draw_curves(frame, info, width, axis)
 
@@ -90,7 +90,7 @@ class GainCurve(FigureExhibit):
         return captions.joined(
             f"{main_metric(info).label} minus that of the control ({captions.control(info)}) on "
             "the same test patients with the same labels; the line at zero means no gain.",
-            captions.POINTS.replace("Points", "Differences"),
+            captions.POINTS,
             captions.gaps(frame),
             captions.footing(info),
         )

@@ -40,11 +40,8 @@ class Missing(TableExhibit):
             reason = "" if pd.isna(row["reason"]) else str(row["reason"])
             fields = [*names, str(row["trials"]), str(row["status"]), reason]
             rows.append(tuple(Entry(lines=(field,)) for field in fields))
-        return Grid(
-            heads=tuple(Entry(lines=(head,)) for head in heads),
-            rows=tuple(rows),
-            n_labels=len(heads),
-        )
+        titles = tuple(Entry(lines=(head,)) for head in heads)
+        return Grid(heads=titles, rows=tuple(rows), n_labels=len(heads), prose=True)
 
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
         """Say how many are missing of how many."""

@@ -146,7 +146,7 @@ def _pigment(canvas: Canvas, outline: Outline, pattern: str, signs: Signs) -> np
 
 
 def _texture(canvas: Canvas, pattern: str, disorder: float) -> np.ndarray:
-    """Return added pigment (H, W): honeycomb, dots, cysts or clouds, bent and broken by disorder."""
+    """Return pigment (H, W) to add: honeycomb, dots, cysts or clouds; disorder breaks the first."""
     if pattern == "cysts":
         dark, light = step(canvas.noise(7) - 1.2, 0.2), step(canvas.noise(7) - 1.2, 0.2)
         return np.asarray(0.5 * dark - 0.6 * light)

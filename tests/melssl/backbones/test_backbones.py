@@ -8,7 +8,9 @@ from melssl.backbones.base import TokenBackbone
 from melssl.errors import BackboneError, SpecError
 
 
-@pytest.mark.parametrize("name", [*BACKBONES, "resnet18", "vit_tiny_patch16_224", "tiny_vit_5m_224"])
+@pytest.mark.parametrize(
+    "name", [*BACKBONES, "resnet18", "vit_tiny_patch16_224", "tiny_vit_5m_224"]
+)
 @pytest.mark.parametrize("image_px", [32, 64])
 def test_embeddings_have_the_stated_width(name: str, image_px: int) -> None:
     if name == "tiny_vit_5m_224" and image_px == 32:

@@ -73,5 +73,5 @@ def test_no_network_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("no network")
 
     monkeypatch.setattr("melssl.methods.weights.load_state_dict_from_hf", refuse)
-    with pytest.raises(ArtifactError, match="method.file="):
+    with pytest.raises(ArtifactError, match=r"method\.file="):
         TimmWeights(TimmWeightsConfig(), backbone_config("resnet10t").build(64), FACTS)

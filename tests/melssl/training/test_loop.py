@@ -29,7 +29,7 @@ RANK = Rank(0, 1, torch.device("cpu"))
 FACTS = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=15)
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -62,11 +62,11 @@ def test_a_run_stopped_mid_epoch_and_resumed_gives_bit_identical_weights(
 
     def stop(step: int, total: int, loss: float) -> None:
         if step == 7:  # two steps into the second epoch
-            raise Stopped
+            raise StoppedError
 
     state = tmp_path / "state"
     broken = simclr()
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         fit(broken, feed(broken), spec, Seed(1), RANK, state_file=state, checkpoint_seconds=0,
             listen=stop)  # fmt: skip
     resumed = simclr()
@@ -92,6 +92,7 @@ fit(method, feed(method), spec, Seed(1), RANK, state_file=out / "state", checkpo
     listen=listen)
 save_tensors(out / "weights", method.state_dict(), {})
 """
+
     def run(folder: str, how: str) -> int:
         (tmp_path / folder).mkdir(exist_ok=True)
         arguments = [sys.executable, "-c", code, str(tmp_path / folder), __file__, how]
@@ -191,5 +192,5 @@ def test_two_processes_train_one_method_together(kind: str, tmp_path: Path) -> N
     two, _ = load_tensors(tmp_path / f"{kind}2")
     assert one.keys() == two.keys()
     moved = sum(float((one[k] - two[k]).abs().max()) for k in one if one[k].is_floating_point())
-    assert 0 < moved  # masks and batch statistics are per process, so they differ a little
+    assert moved > 0  # masks and batch statistics are per process, so they differ a little
     assert all(torch.isfinite(v).all() for v in two.values())

@@ -1,0 +1,98 @@
+"""The command line: what it builds, and errors that offer the nearest name."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+
+from ablations.__main__ import main
+from ablations.design import Study
+from ablations.options import add_run_options, add_study_options, run_options, study_from
+from melssl.errors import SpecError
+
+
+def build(*arguments: str) -> Study:
+    parser = argparse.ArgumentParser()
+    add_study_options(parser, factor=True)
+    return study_from(parser.parse_args(arguments), "label_fraction")
+
+
+def test_empty_values_mean_the_presets_own() -> None:
+    empty = ("--factor", "", "--values", "", "--fractions", "", "--folds", "", "--preset", "")
+    assert build(*empty) == build()
+    assert build().baseline.cohort.source == "synthetic"
+
+
+def test_mask_ratio_brings_a_method_and_a_backbone_that_have_one() -> None:
+    study = build("--factor", "mask_ratio", "--values", "0.5,75%")
+    assert study.baseline.method.name == "mae"
+    assert study.baseline.backbone.family == "small_vit"
+    assert study.levels["mask_ratio"] == (0.5, 0.75)
+
+
+def test_two_factors_are_crossed() -> None:
+    study = build("--factor", "mask_ratio,pretrain_epochs", "--values", "0.5,0.75;1,2")
+    assert len(study.cells()) == 5 + 4 * 5
+
+
+def test_fractions_read_percent() -> None:
+    assert build("--fractions", "5%,0.5,100%").levels["label_fraction"] == (0.05, 0.5, 1.0)
+
+
+def test_values_of_label_fraction_win_over_fractions() -> None:
+    study = build("--factor", "label_fraction", "--values", "0.5")
+    assert study.levels["label_fraction"] == (0.5,)
+
+
+def test_several_methods_are_levels() -> None:
+    study = build("--method", "simclr,mae", "--set", "backbone=small_vit")
+    assert study.levels["method"] == ("simclr", "mae")
+    assert study.overrides == ("backbone=small_vit",)
+
+
+def test_a_folder_of_data_is_kept_absolute() -> None:
+    study = build("--source", "ham10000", "--data-root", ".")
+    assert study.baseline.cohort.root.is_absolute()
+    assert study.name == "label_fraction-ham10000"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--factor", "mask_ration"), "did you mean 'mask_ratio'"),
+        (("--preset", "dem"), "did you mean 'demo'"),
+        (("--source", "ham1000"), "did you mean 'ham10000'"),
+        (("--method", "simcrl"), "did you mean 'simclr'"),
+        (("--set", "pretraining.epoch=2"), "did you mean 'epochs'"),
+        (("--folds", "1"), "n_folds"),
+        (("--folds", "x"), "whole number"),
+        (("--draws", "0"), "whole number"),
+        (("--factor", "mask_ratio", "--values", "a"), "could not convert"),
+        (("--factor", "mask_ratio,views", "--values", "0.5"), "2 list"),
+        (("--name", "a/b"), "pattern"),
+    ],
+)
+def test_a_bad_option_is_an_error_that_helps(arguments: tuple[str, ...], told: str) -> None:
+    with pytest.raises(SpecError, match=told):
+        build(*arguments)
+
+
+def test_workers_share_the_cores() -> None:
+    parser = argparse.ArgumentParser()
+    add_run_options(parser)
+    options = run_options(parser.parse_args(["--workers", "1"]))
+    assert options.workers == 1
+    assert options.threads >= 1
+    with pytest.raises(SpecError, match="loky"):
+        run_options(parser.parse_args(["--backend", "lokey"]))
+
+
+def test_an_error_is_printed_and_not_raised(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--factor", "mask_ration"]) == 2
+    assert "did you mean 'mask_ratio'" in capsys.readouterr().err
+
+
+def test_status_without_a_study_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status"]) == 2
+    assert "python -m ablations run" in capsys.readouterr().err

@@ -1,0 +1,257 @@
+"""A study from plan to table: shared, resumed, isolated from failures, mirrored once."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ablations.__main__ import main
+from ablations.commands import collect_again, run_study, sync_ledger
+from ablations.design import Study
+from ablations.options import ROOT, RunOptions
+from ablations.plan import make_plan
+from ablations.preparations import Preparations
+from ablations.vault import Vault
+from melssl.errors import SplitError
+from melssl.evaluation.metrics import METRICS
+from melssl.evaluation.predictions import Predictions
+from melssl.evaluation.uncertainty import TrialScores, cell_bootstrap, paired_difference
+from melssl.pipeline import PREDICTIONS, RESAMPLES
+
+Make = Callable[..., RunOptions]
+
+
+def scores(table: pd.DataFrame) -> pd.Series:
+    return table.set_index(["trial", "metric"])["score"].sort_index()
+
+
+def test_a_study_runs_once_and_then_finds_nothing_missing(
+    tiny_study: Study, options: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run_study(tiny_study, options())
+    assert first.table.info.n_finished == first.table.info.n_planned == 12
+    assert len(first.table.missing) == 0
+    vault = Vault(options().vault)
+    assert len(vault.finished("pretrain")) == 3  # two folds and one control
+    assert len(vault.finished("adapt")) == 12
+    times = {p: p.stat().st_mtime_ns for p in vault.root.glob("stages/*/*/stage.json")}
+    capsys.readouterr()
+    again = run_study(tiny_study, options())
+    assert "nothing is missing" in capsys.readouterr().out
+    assert times == {p: p.stat().st_mtime_ns for p in vault.root.glob("stages/*/*/stage.json")}
+    pd.testing.assert_series_equal(scores(first.table.trials), scores(again.table.trials))
+
+
+def test_more_levels_train_only_what_is_new(tiny_study: Study, options: Make) -> None:
+    run_study(tiny_study, options())
+    wider = tiny_study.replace(levels={"label_fraction": (0.4, 0.5, 1.0)})
+    vault = Vault(options().vault)
+    plan = make_plan(wider, Preparations(vault.root), vault)
+    assert plan.missing("pretrain") == plan.missing("embed") == []
+    assert len(plan.missing("adapt")) == 2 * 2 * 2
+
+
+def test_cells_hold_the_patient_bootstrap_of_their_trials(tiny_study: Study, options: Make) -> None:
+    table = run_study(tiny_study, options()).table
+    vault = Vault(options().vault)
+    cells = table.cells[table.cells["metric"] == "roc_auc"].set_index("cell")
+    boots = {}
+    for method in ("no_pretext", "simclr"):
+        name = f"method={method},label_fraction=0.5"
+        rows = table.trials[(table.trials["cell"] == name) & (table.trials["metric"] == "roc_auc")]
+        found = [
+            TrialScores(
+                fold=row.fold,
+                predictions=Predictions.load(vault.folder("adapt", row.trial) / PREDICTIONS),
+            )
+            for row in rows.itertuples()
+        ]
+        boots[method] = cell_bootstrap(found, METRICS["roc_auc"], RESAMPLES)
+        cell, interval = cells.loc[name], boots[method].interval
+        assert cell["estimate"] == pytest.approx(interval.estimate)
+        assert [cell["low"], cell["high"]] == pytest.approx([interval.low, interval.high], abs=1e-6)
+        assert cell["n_trials"] == cell["n_planned"] == 4
+    gain = paired_difference(boots["simclr"], boots["no_pretext"]).interval
+    cell = cells.loc["method=simclr,label_fraction=0.5"]
+    assert cell["difference"] == pytest.approx(gain.estimate)
+    assert cell["difference_low"] == pytest.approx(gain.low, abs=1e-6)
+    assert np.isnan(cells.loc["method=no_pretext,label_fraction=0.5", "difference"])
+
+
+def test_processes_give_the_numbers_of_one_process(tiny_study: Study, options: Make) -> None:
+    parallel = run_study(tiny_study, options("loky", 2)).table
+    vault = options().vault
+    vault.rename(vault.with_name("parallel"))
+    alone = run_study(tiny_study, options()).table
+    pd.testing.assert_series_equal(
+        scores(parallel.trials), scores(alone.trials), check_exact=False, rtol=1e-6
+    )
+
+
+def test_a_failing_stage_costs_its_trials_and_the_rest_goes_on(
+    tiny_study: Study, options: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import melssl.pipeline as pipeline
+
+    whole = pipeline.fit
+
+    def break_fold_1(method, feed, *rest, **named):  # type: ignore[no-untyped-def]
+        if feed.rows[0] == 0:
+            return whole(method, feed, *rest, **named)
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr("melssl.pipeline.fit", break_fold_1)
+    table = run_study(tiny_study, options()).table
+    assert table.info.n_finished == 9
+    assert set(table.missing["status"]) == {"failed"}
+    assert table.missing["reason"].str.contains("out of memory").all()
+    cells = table.cells[table.cells["metric"] == "roc_auc"].set_index("cell")
+    broken = cells.loc["method=simclr,label_fraction=0.5"]
+    assert (broken["n_trials"], broken["n_planned"], broken["n_pairs"]) == (2, 4, 2)
+    monkeypatch.setattr("melssl.pipeline.fit", whole)
+    assert len(run_study(tiny_study, options()).table.missing) == 0
+
+
+def test_a_dead_worker_costs_its_stage_and_the_pool_goes_on(
+    tiny_study: Study, options: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a worker kills itself whenever it meets fold 1 of the pretext method
+    code = """
+import os, signal
+import melssl.pipeline as pipeline
+whole = pipeline.fit
+def deadly(method, feed, *rest, **named):
+    if feed.rows[0] != 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(method, feed, *rest, **named)
+pipeline.fit = deadly
+"""
+    start = Path(options().vault).parent / "deadly"
+    start.mkdir(parents=True)
+    (start / "deadly.py").write_text(code)
+    monkeypatch.setattr("ablations.run.run_job", deadly_job)
+    table = run_study(tiny_study, options("loky", 2)).table
+    assert table.info.n_finished == 9
+    assert table.missing["reason"].str.contains("WorkerDied").all()
+
+
+def deadly_job(job):  # type: ignore[no-untyped-def]
+    """Run a job in a worker that dies of one pretraining; loky pickles this by value."""
+    import sys
+
+    if str(job.vault.parent / "deadly") not in sys.path:
+        sys.path.insert(0, str(job.vault.parent / "deadly"))
+    import deadly  # noqa: F401
+
+    from ablations.workers import run_job
+
+    return run_job(job)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "ablations", *arguments]
+
+
+SMALL = [
+    "--preset", "smoke", "--backend", "sequential",
+    "--set", "cohort.n_patients=30", "--set", "pretraining.epochs=3",
+]  # fmt: skip
+
+
+def test_a_study_killed_at_any_point_ends_with_the_same_numbers(out: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def start(folder: str) -> subprocess.Popen[bytes]:
+        own = environment | {"MELSSL_OUT": str(out / folder)}
+        return subprocess.Popen(
+            command("run", *SMALL), cwd=ROOT, env=own, stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+
+    assert start("whole").wait() == 0
+    stages = out / "killed" / "vault" / "stages"
+    for n_stages in (1, 7):
+        process = start("killed")
+        while process.poll() is None and len(list(stages.glob("*/*/stage.json"))) < n_stages:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert start("killed").wait() == 0
+    tables = [
+        pd.read_csv(out / name / "studies/label_fraction-synthetic/table/trials.csv")
+        for name in ("whole", "killed")
+    ]
+    pd.testing.assert_series_equal(scores(tables[0]), scores(tables[1]), check_exact=True)
+
+
+def test_a_budget_that_cannot_be_drawn_is_refused_before_anything_runs(
+    tiny_study: Study, options: Make
+) -> None:
+    study = tiny_study.replace(levels={"label_fraction": (0.01, 1.0)})
+    with pytest.raises(SplitError, match="smallest fraction"):
+        run_study(study, options())
+    assert not (options().vault / "stages").exists()
+
+
+def test_the_ledger_holds_every_trial_once_and_can_be_written_from_the_vault(
+    tiny_study: Study, options: Make, out: Path
+) -> None:
+    run_study(tiny_study, options())
+    assert sync_ledger(tiny_study, options()) == 0
+    fresh = replace(options(), tracking_uri=f"sqlite:///{out}/fresh.db")
+    assert sync_ledger(tiny_study, fresh) == 12
+    assert sync_ledger(tiny_study, fresh) == 0
+    from mlflow import MlflowClient
+
+    client = MlflowClient(fresh.tracking_uri)
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    trials = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(trials) == 12
+    assert any(name.startswith("roc_auc/") for name in parent.data.metrics)
+    one = trials[0]
+    assert 0 <= one.data.metrics["roc_auc"] <= 1
+    assert one.data.params["spec.image_px"] == "32"
+    assert one.data.tags["cohort_digest"]
+    assert client.list_artifacts(one.info.run_id)[0].path == "predictions.parquet"
+
+
+def test_a_dead_tracking_server_costs_nothing(tiny_study: Study, options: Make) -> None:
+    dead = replace(options(), tracking_uri="http://127.0.0.1:9")
+    assert len(run_study(tiny_study, dead).table.missing) == 0
+
+
+def test_the_command_line_plans_runs_and_tells_the_status(
+    capsys: pytest.CaptureFixture[str], out: Path
+) -> None:
+    assert main(["plan", *SMALL]) == 0
+    planned = capsys.readouterr().out
+    assert "0 of 8 finished" in planned
+    assert "about" in planned
+    assert not (out / "vault" / "stages").exists()
+    assert main(["run", *SMALL]) == 0
+    capsys.readouterr()
+    assert main(["status"]) == 0
+    assert "8 of 8 finished" in capsys.readouterr().out
+    assert main(["collect"]) == 0
+    study = json.loads((out / "studies/label_fraction-synthetic/study.json").read_text())
+    assert study["overrides"] == ["cohort.n_patients=30", "pretraining.epochs=3"]
+
+
+def test_collecting_again_gives_the_same_table(tiny_study: Study, options: Make) -> None:
+    result = run_study(tiny_study, options())
+    before = (result.folder / "table" / "cells.csv").read_bytes()
+    assert collect_again(tiny_study, options()).table.info.n_finished == 12
+    assert (result.folder / "table" / "cells.csv").read_bytes() == before
