@@ -132,7 +132,7 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
     fractions = tuple(LABEL_FRACTION.parse(text) for text in _split(args.fractions))
     levels.setdefault(LABEL_FRACTION.name, fractions or sized.fractions)
     return Study(
-        name=args.name or "-".join(["_".join(f.name for f in factors), baseline.cohort.source]),
+        name=args.name or _name(factors, baseline.cohort.source, args.preset),
         question=_question(factors),
         baseline=baseline,
         levels=levels,
@@ -171,6 +171,10 @@ def _levels(factors: list[Factor], text: str) -> dict[str, tuple[str | int | flo
         if values or factor is not LABEL_FRACTION:
             levels[factor.name] = values or factor.values
     return levels
+
+
+def _name(factors: list[Factor], source: str, preset: str) -> str:
+    return "-".join(filter(None, ["_".join(f.name for f in factors), source, preset]))
 
 
 def _split(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Executes a plan: processes on this machine; a stage ends in the vault or in its list of failures."""
+"""Executes a plan in processes on this machine; a stage ends in the vault, well or as a failure."""
 
 from __future__ import annotations
 

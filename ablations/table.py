@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from melssl.errors import ArtifactError, listed
+from melssl.files import publish, staged
 
 FORMAT = 1
 ORIGIN = ("study_key", "commit", "numbers_version", "cohort", "cohort_digest")
@@ -173,9 +173,9 @@ class TrialTable:
         digests = {name: hashlib.sha256(text).hexdigest() for name, text in content.items()}
         study = {"format": FORMAT, "frames": digests, "info": dataclasses.asdict(self.info)}
         content["study.json"] = json.dumps(study, indent=1, allow_nan=False).encode() + b"\n"
-        staged = {name: _stage(directory / name, text) for name, text in content.items()}
-        for name, temporary in staged.items():
-            temporary.replace(directory / name)
+        parts = {name: staged(directory / name, text) for name, text in content.items()}
+        for name, part in parts.items():
+            publish(part, directory / name)
 
     @classmethod
     def load(cls, directory: Path) -> TrialTable:
@@ -279,15 +279,6 @@ def _mixture_faults(trials: pd.DataFrame, info: StudyInfo) -> list[str]:
 
 def _csv(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _stage(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    return temporary
 
 
 def _study(path: Path) -> dict[str, dict[str, str]]:

@@ -23,6 +23,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from melssl.errors import ArtifactError
+from melssl.files import publish, sync, write_atomically
 from melssl.pipeline import Kind, Stage
 from melssl.settings import Json
 
@@ -104,10 +105,10 @@ class Vault:
                 **facts,
             }
             _write_json(part / RECORD, record)
+            for path in (*part.iterdir(), part):
+                sync(path)
             final.parent.mkdir(parents=True, exist_ok=True)
-            _sync(part)
-            part.rename(final)
-            _sync(final.parent)
+            publish(part, final)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(self.work(stage.kind, stage.key), ignore_errors=True)
@@ -154,19 +155,4 @@ def _sha256(path: Path) -> str:
 
 
 def _write_json(path: Path, data: dict[str, Json]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w") as file:
-        json.dump(data, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def _sync(folder: Path) -> None:
-    """Flush a folder's files and entries to disk."""
-    for path in [*folder.iterdir(), folder] if (folder / RECORD).exists() else [folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    write_atomically(path, json.dumps(data, indent=1).encode())

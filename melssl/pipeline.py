@@ -1,7 +1,7 @@
 """The stages of a run: prepare, pretrain, embed, adapt. Each is a pure function of its key.
 
     prepare   cohort, pixels, folds         shared by a whole study
-    pretrain  weights of the method         key: cohort, fold, pool, views, backbone, method, schedule, seed
+    pretrain  weights of the method         key: cohort, fold, pool, views, method, schedule, seed
     embed     embeddings of all samples     key: pretrain
     adapt     predictions and scores        key: pretrain, fold, budget, protocol, seed
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -198,7 +198,7 @@ class Place:
     inputs: Mapping[Kind, Path]
     out: Path
     work: Path
-    runtime: Runtime = Runtime()
+    runtime: Runtime = field(default_factory=Runtime)
     listen: Listener | None = None
 
 

@@ -1,4 +1,4 @@
-"""Settings: frozen, typed, checked at birth; an unknown name is an error that offers the nearest."""
+"""Settings: frozen, typed, checked at birth; for an unknown name the nearest is offered."""
 
 from __future__ import annotations
 

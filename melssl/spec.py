@@ -1,4 +1,4 @@
-"""RunSpec: everything that decides the numbers of one run. Each part is declared where it is read."""
+"""RunSpec: everything that decides the numbers of a run; each part is declared where it is read."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _views(data: object) -> object:
 
 
 class RunSpec(Settings):
-    """One run: pretrain on a fold's training patients, adapt with a budget, score its test patients.
+    """Pretrain on a fold's training patients, adapt with a budget, score its test patients.
 
     A string stands for a part with its defaults: ``method="mae"``, ``views="imagenet"``,
     ``backbone="resnet18"``, ``protocol="knn"``.

@@ -5,15 +5,25 @@ from __future__ import annotations
 import pandas as pd
 
 from ablations.table import StudyInfo
-from reports.cells import LOST, PARTIAL, label
+from reports.cells import LOST, PARTIAL, label, main_metric, units
 from reports.style import found, origin
-
-POINTS = "Bars are 95 % intervals (bootstrap over patients); a point without a bar has no interval."
 
 
 def joined(*sentences: str) -> str:
     """Join sentences into one paragraph."""
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def bars(info: StudyInfo) -> str:
+    """Return what a bar is."""
+    over = f"bootstrap over {units(info)}"
+    return f"Bars are 95 % intervals ({over}); a point without a bar has no interval."
+
+
+def chance(info: StudyInfo) -> str:
+    """Return what a dotted line is, if the metric has one."""
+    value = main_metric(info).chance
+    return "" if value is None else f"Dotted, where in view: chance ({value:g})."
 
 
 def control(info: StudyInfo) -> str:

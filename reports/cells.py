@@ -19,6 +19,11 @@ def main_metric(info: StudyInfo) -> MetricInfo:
     return info.metric(info.main_metric)
 
 
+def units(info: StudyInfo) -> str:
+    """Return what folds and intervals are drawn over: patients, or lesions where none are known."""
+    return f"{info.cohort.get('patient_unit', 'patient')}s"
+
+
 def others(info: StudyInfo) -> list[str]:
     """Return the factors beside method and label fraction, in the study's order."""
     return [f.name for f in info.factors if f.name not in ("method", "label_fraction")]

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 
 from ablations.table import StudyInfo
 from reports import layout, style
-from reports.cells import LOST, PARTIAL
+from reports.cells import LOST, PARTIAL, units
 
 RING = 8.5
 
@@ -40,10 +40,11 @@ def draw_curves(frame: pd.DataFrame, info: StudyInfo, width: str, axis: Axis) ->
     page = layout.sheet(width, len(titles), share_y=True)
     for axes, title in zip(page.panels, titles, strict=True):
         _draw_panel(axes, frame[frame["panel"] == title], axis)
-        layout.title(page, axes, title)
+        if len(titles) > 1:
+            layout.title(page, axes, title)
         _ticks(axes, frame, axis.scale)
     if "x_images" in frame:
-        _head_ticks(page.corner)
+        _head_ticks(page.corner, info)
     _references(page.panels, info, axis)
     labels = (axis.x_label, axis.y_label)
     layout.finish(page, info, labels, _handles(frame, axis), names_on_x=axis.scale == "category")
@@ -108,10 +109,10 @@ def _ticks(axes: Axes, frame: pd.DataFrame, scale: str) -> None:
         axes.set_xlim(levels["x"].min() - 0.6, levels["x"].max() + 0.6)
 
 
-def _head_ticks(axes: Axes) -> None:
+def _head_ticks(axes: Axes, info: StudyInfo) -> None:
     """Name the lines of the tick labels at their left."""
     axes.annotate(
-        "labels\nimages\npatients",
+        f"labels\nimages\n{units(info)}",
         *((0, 0), (-12, -axes.xaxis.get_tick_padding() - 3.5)),
         xycoords="axes fraction",
         textcoords="offset points",

@@ -76,10 +76,9 @@ def sheet(width: str, n_panels: int, *, share_y: bool) -> Sheet:
 
 
 def title(target: Sheet, axes: Axes, text: str) -> None:
-    """Write the title of a panel, wrapped to its width; a single panel needs none."""
-    if len(target.panels) > 1:
-        inches = target.figure.get_figwidth() / target.columns - 0.4
-        axes.set_title("\n".join(textwrap.wrap(text, int(inches / LETTER))), pad=3)
+    """Write the title of a panel, wrapped to its width."""
+    inches = target.figure.get_figwidth() / target.columns - 0.4
+    axes.set_title(_wrapped(text, inches), pad=3)
 
 
 def finish(

@@ -35,6 +35,8 @@ DOORS = {  # all that the harness may know of the core
     "melssl.evaluation.predictions",
     "melssl.evaluation.metrics",
     "melssl.evaluation.uncertainty",
+    "melssl.training.devices",  # Runtime: where a stage runs
+    "melssl.files",
 }
 LISTS = {  # folder: names of the base classes whose last descendants its `__init__` must name
     "melssl/data/sources": {"SourceConfig"},

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from melssl.data.decode import Fit, decode
 from melssl.errors import ArtifactError
+from melssl.files import publish, write_atomically
 
 ARRAY, PLAN, JOURNAL, UNFINISHED = "pixels.npy", "plan.json", "journal.jsonl", "unfinished"
 CHUNK_ROWS = 64
@@ -74,16 +75,6 @@ def locked(directory: Path) -> Iterator[None]:
         yield
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a small file so that it is there whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    _publish(part, path)
-
-
 def fill(directory: Path, plan: Plan) -> dict[int, str]:
     """Decode every file into the unfinished array; return the rows that cannot be decoded.
 
@@ -96,7 +87,7 @@ def fill(directory: Path, plan: Plan) -> dict[int, str]:
     work = _prepared(directory, plan)
     journal = work / JOURNAL
     kept = _kept(work, plan)
-    write_atomically(journal, "".join(map(_line, kept)))
+    write_atomically(journal, "".join(map(_line, kept)).encode())
     starts = {*range(0, len(plan.files), CHUNK_ROWS)} - {chunk.start for chunk in kept}
     done = sum(chunk.stop - chunk.start for chunk in kept)
     total, quiet = len(plan.files), not plan.progress
@@ -126,7 +117,7 @@ def finish(directory: Path, plan: Plan, corrupt: dict[int, str]) -> str:
         kept.flush()
     with source.open("r+b") as handle:
         os.fsync(handle.fileno())
-    _publish(source, final)
+    publish(source, final)
     return file_sha256(final)
 
 
@@ -141,16 +132,6 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def _publish(part: Path, final: Path) -> None:
-    """Rename, and make the rename itself durable."""
-    part.replace(final)
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _prepared(directory: Path, plan: Plan) -> Path:
     """Return the working folder of this very plan, with its array allocated."""
     work = directory / UNFINISHED
@@ -162,7 +143,7 @@ def _prepared(directory: Path, plan: Plan) -> Path:
         (directory / ARRAY).replace(work / ARRAY)  # killed after the move, before the manifest
     if not (work / ARRAY).exists():
         _allocate(work / ARRAY, plan)
-    write_atomically(known, plan.identity)
+    write_atomically(known, plan.identity.encode())
     return work
 
 

@@ -24,9 +24,9 @@ from melssl.data.pixel_build import (
     fill,
     finish,
     locked,
-    write_atomically,
 )
 from melssl.errors import ArtifactError, CorruptFileError, listed
+from melssl.files import write_atomically
 from melssl.settings import Settings, digest
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _build(cohort: Cohort, directory: Path, plan: Plan, *, refuse: bool) -> None
         array_sha256=finish(directory, plan, corrupt),
         decoder=f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}",
     )
-    write_atomically(directory / MANIFEST, manifest.model_dump_json(indent=1))
+    write_atomically(directory / MANIFEST, manifest.model_dump_json(indent=1).encode())
     clear(directory)
 
 

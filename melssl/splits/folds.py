@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 from pydantic import Field
 
 from melssl.errors import ArtifactError, PatientOverlapError, SplitError
+from melssl.files import write_atomically
 from melssl.seeding import Seed
 from melssl.settings import Json, Settings, digest
 from melssl.splits.deal import deal
@@ -78,12 +78,8 @@ class FoldPlan:
 
     def save(self, path: Path) -> None:
         """Write JSON with the digest; the file appears whole or not at all."""
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(self._plain() | {"digest": self.digest}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        data = self._plain() | {"digest": self.digest}
+        write_atomically(path, json.dumps(data, indent=1).encode())
 
     @classmethod
     def load(cls, path: Path) -> FoldPlan:

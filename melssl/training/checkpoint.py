@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from melssl.errors import ArtifactError
+from melssl.files import publish, sync
 from melssl.settings import Json
 
 
@@ -21,9 +22,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     ready = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     save_file(ready, part, metadata={"facts": json.dumps(facts)})
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(path)
+    sync(part)
+    publish(part, path)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Json]]:

@@ -85,7 +85,8 @@ class FactorCurve(FigureExhibit):
         has_band, has_best = (frame["role"] == "band").any(), frame["best"].any()
         return captions.joined(
             f"{main_metric(info).label} against {info.factor(self.factor).label}.",
-            captions.POINTS,
+            captions.bars(info),
+            captions.chance(info),
             f"Dashed lines with bands: the control ({captions.control(info)}) with the same labels."
             if has_band
             else "",

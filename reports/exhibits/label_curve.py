@@ -7,12 +7,10 @@ from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import main_metric, others, panels, planned_cells, varying
+from reports.cells import main_metric, others, panels, planned_cells, units, varying
 from reports.drawing import Axis, draw_curves
 from reports.exhibit import FigureExhibit
 from reports.series import series_rows
-
-X_LABEL = "labelled training patients (log scale)"
 
 
 class LabelCurve(FigureExhibit):
@@ -39,14 +37,18 @@ class LabelCurve(FigureExhibit):
         metric = main_metric(info)
         better = "higher" if metric.higher_is_better else "lower"
         y_label = f"{metric.label}\n({better} is better)"
-        return draw_curves(frame, info, width, Axis(scale="log", x_label=X_LABEL, y_label=y_label))
+        return draw_curves(
+            frame, info, width, Axis(scale="log", x_label=_x_label(info), y_label=y_label)
+        )
 
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
         """Say what points, intervals and dots are."""
         return captions.joined(
-            f"{main_metric(info).label} against the share of the training patients whose labels "
-            "were used; below each share the mean numbers of labelled images and patients.",
-            captions.POINTS,
+            f"{main_metric(info).label} against the share of the training {units(info)} "
+            "whose labels were used; below each share the mean numbers of labelled images and "
+            f"{units(info)}.",
+            captions.bars(info),
+            captions.chance(info),
             "Faint dots are single trials (fold, draw and seed).",
             captions.gaps(frame),
             captions.footing(info),
@@ -82,18 +84,22 @@ class GainCurve(FigureExhibit):
         metric = main_metric(info)
         better = "above" if metric.higher_is_better else "below"
         y_label = f"Δ {metric.label} to control\n({better} 0 is better)"
-        axis = Axis(scale="log", x_label=X_LABEL, y_label=y_label, zero=True)
+        axis = Axis(scale="log", x_label=_x_label(info), y_label=y_label, zero=True)
         return draw_curves(frame, info, width, axis)
 
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
         """Say what is subtracted from what."""
         return captions.joined(
             f"{main_metric(info).label} minus that of the control ({captions.control(info)}) on "
-            "the same test patients with the same labels; the line at zero means no gain.",
-            captions.POINTS,
+            f"the same test {units(info)} with the same labels; the line at zero means no gain.",
+            captions.bars(info),
             captions.gaps(frame),
             captions.footing(info),
         )
+
+
+def _x_label(info: StudyInfo) -> str:
+    return f"labelled training {units(info)} (log scale)"
 
 
 def _panel_rows(cells: pd.DataFrame, info: StudyInfo, scores: pd.DataFrame | None) -> pd.DataFrame:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import LOST, PARTIAL, label, main_metric, others, planned_cells, varying
+from reports.cells import LOST, PARTIAL, label, main_metric, others, planned_cells, units, varying
 from reports.exhibit import Entry, Grid, TableExhibit
 from reports.series import mark_best, method_name
 
@@ -53,8 +53,8 @@ class MainTable(TableExhibit):
         better = "higher" if metric.higher_is_better else "lower"
         against = f"; after Δ, the paired difference to the control ({captions.control(info)})"
         return captions.joined(
-            f"{metric.label} ({better} is better) by share of labelled training patients, with "
-            f"95 % intervals (bootstrap over patients){against if info.control else ''}.",
+            f"{metric.label} ({better} is better) by share of labelled training {units(info)}, "
+            f"with 95 % intervals (bootstrap over {units(info)}){against if info.control else ''}.",
             "Bold: best of a column." if frame["best"].any() else "",
             captions.footing(info),
         )

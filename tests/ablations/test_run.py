@@ -189,7 +189,7 @@ def test_a_study_killed_at_any_point_ends_with_the_same_numbers(out: Path) -> No
         process.wait()
     assert start("killed").wait() == 0
     tables = [
-        pd.read_csv(out / name / "studies/label_fraction-synthetic/table/trials.csv")
+        pd.read_csv(out / name / "studies/label_fraction-synthetic-smoke/table/trials.csv")
         for name in ("whole", "killed")
     ]
     pd.testing.assert_series_equal(scores(tables[0]), scores(tables[1]), check_exact=True)
@@ -246,7 +246,7 @@ def test_the_command_line_plans_runs_and_tells_the_status(
     assert main(["status"]) == 0
     assert "8 of 8 finished" in capsys.readouterr().out
     assert main(["collect"]) == 0
-    study = json.loads((out / "studies/label_fraction-synthetic/study.json").read_text())
+    study = json.loads((out / "studies/label_fraction-synthetic-smoke/study.json").read_text())
     assert study["overrides"] == ["cohort.n_patients=30", "pretraining.epochs=3"]
 
 

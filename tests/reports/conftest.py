@@ -101,7 +101,7 @@ def build_table(
         draws=tuple(range(draws)),
         seeds=tuple(range(seeds)),
         test_train_ratio=1 / max(folds - 1, 1),
-        cohort={"images": 10015, "patients": 7470},
+        cohort={"images": 10015, "patient_unit": "lesion"},
         origin={
             "study_key": "3f9a0c77d1e2b4a6",
             "commit": "9e107d9d372bb6826bd81d3542a419d6",

@@ -42,7 +42,7 @@ STUDIES: Mapping[str, Mapping[str, object]] = {
     },
     "protocols, seven budgets": {
         "fractions": (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
-        "factors": {"protocol": 2},
+        "factors": {"protocol": 3},
     },
     "names on the axis": {"fractions": (0.1, 1.0), "factors": {"backbone": 4}, "lost_cells": (2,)},
 }
@@ -157,7 +157,7 @@ def test_every_number_of_a_printed_table_is_in_its_frame(table: TrialTable) -> N
     assert isinstance(exhibit, TableExhibit)
     frame = exhibit.frame(table)
     scores = ["estimate", "low", "high", "difference", "difference_low", "difference_high"]
-    known = {f"{value:.3f}" for value in frame[scores].stack()}
+    known = {f"{value:.3f}" for value in frame[scores].to_numpy().flat}
     printed = tabular.to_markdown(exhibit.grid(frame, table.info), "").replace("−", "-")
     numbers = set(re.findall(r"-?\d+\.\d{3}", printed))
     assert numbers <= known

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 
 from ablations.table import TrialTable
 from reports import style
-from reports.cells import panels, planned_cells, varying
+from reports.cells import panels, planned_cells
 from reports.drawing import short
 from reports.exhibits.factor_curve import FactorCurve
 from reports.exhibits.label_curve import GainCurve, LabelCurve
@@ -44,9 +46,7 @@ def test_cells_of_factors_that_exclude_each_other_get_panels_of_their_own(
     table = make_table(factors={"mask_ratio": 2, "pretrain_epochs": 2}, fractions=(0.1,))
     cells = planned_cells(table).iloc[[0, 1, 4]].reset_index(drop=True)
     cells["mask_ratio"], cells["pretrain_epochs"] = [None, 0.25, None], [None, None, 10.0]
-    shown = panels(
-        cells, table.info, varying(cells, ["method"]) and ["mask_ratio", "pretrain_epochs"]
-    )
+    shown = panels(cells, table.info, ["mask_ratio", "pretrain_epochs"])
     assert {title: len(inside) for title, inside in shown} == {
         "mask ratio: 25 %": 2,
         "pretraining epochs: 10": 2,
@@ -129,11 +129,9 @@ def test_methods_are_told_apart_without_colour() -> None:
 
 
 def test_levels_get_lighter_in_their_order() -> None:
-    hexes = [style.look(f"level:{i}/5").colour for i in range(5)]
-    grey = [
-        sum(int(c[k : k + 2], 16) * w for k, w in ((1, 0.3), (3, 0.59), (5, 0.11))) for c in hexes
-    ]
-    assert all(later > sooner + 10 for sooner, later in zip(grey, grey[1:], strict=False))
+    shades = [to_rgb(style.look(f"level:{i}/5").colour) for i in range(5)]
+    grey = [0.3 * red + 0.59 * green + 0.11 * blue for red, green, blue in shades]
+    assert all(later > sooner + 0.05 for sooner, later in pairwise(grey))
 
 
 @pytest.mark.parametrize(
@@ -142,3 +140,13 @@ def test_levels_get_lighter_in_their_order() -> None:
 )
 def test_counts_under_an_axis_are_short(number: float, text: str) -> None:
     assert short(number) == text
+
+
+def test_lesions_are_not_called_patients_where_they_stand_in_for_them(
+    make_table: MakeTable,
+) -> None:
+    table = make_table()
+    for exhibit in (LabelCurve(), GainCurve(), MainTable()):
+        caption = exhibit.caption(exhibit.frame(table), table.info)
+        assert "bootstrap over lesions" in caption
+        assert "patient" not in caption

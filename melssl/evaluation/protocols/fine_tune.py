@@ -77,7 +77,7 @@ class LabelledFeed:
 
 
 class FineTune(Protocol):
-    """Train everything for a fixed schedule and take the last epoch: no label is spent on choosing."""
+    """Train everything on a fixed schedule, take the last epoch: no label is spent on choosing."""
 
     label: ClassVar[str] = "fine-tuning"
     reads: ClassVar[Literal["embeddings", "weights"]] = "weights"
