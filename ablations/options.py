@@ -14,6 +14,7 @@ from melssl.errors import SpecError, nearest
 
 if TYPE_CHECKING:
     from ablations.design import Study
+    from melssl.spec import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("loky", "sequential")
@@ -131,22 +132,25 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
         levels.setdefault(METHOD.name, tuple(methods))
     fractions = tuple(LABEL_FRACTION.parse(text) for text in _split(args.fractions))
     levels.setdefault(LABEL_FRACTION.name, fractions or sized.fractions)
-    return Study(
-        name=args.name or _name(factors, baseline.cohort.source, args.preset),
-        question=_question(factors),
-        baseline=baseline,
-        levels=levels,
-        control=None if args.control == "none" else args.control,
-        n_draws=_count("draws", args.draws, sized.n_draws),
-        n_seeds=_count("seeds", args.seeds, sized.n_seeds),
-        overrides=tuple(args.overrides),
+    return Study.parse(
+        {
+            "name": args.name or _name(factors, baseline.cohort.source, args.preset),
+            "question": _question(factors),
+            "baseline": baseline,
+            "levels": levels,
+            "control": None if args.control == "none" else args.control,
+            "n_draws": _count("draws", args.draws, sized.n_draws),
+            "n_seeds": _count("seeds", args.seeds, sized.n_seeds),
+            "overrides": tuple(args.overrides),
+        }
     )
 
 
-def _with_cohort(baseline, source: str, root: str):  # type: ignore[no-untyped-def]
+def _with_cohort(baseline: RunSpec, source: str, root: str) -> RunSpec:
     name = source or baseline.cohort.source
     cohort = baseline.cohort.plain() if name == baseline.cohort.source else {"source": name}
-    return baseline.replace(cohort=cohort | ({"root": str(Path(root).resolve())} if root else {}))
+    place = {"root": str(Path(root).resolve())} if root else {}
+    return baseline.replace(cohort=cohort | place)
 
 
 def _factor(name: str) -> Factor:
