@@ -65,19 +65,22 @@ def choose(kinds: Mapping[str, type[Chosen]], data: object, field: str) -> Chose
 
 
 def with_overrides(settings: Chosen, overrides: Sequence[str]) -> Chosen:
-    """Apply ``a.b=value`` overrides; values are JSON where they parse as such, else text.
+    """Apply ``a.b=value`` overrides in order; values are JSON where they parse as such, else text.
+
+    Each sees what the one before has made: ``method=mae`` and then ``method.mask_ratio=0.5``.
 
     Raises:
         SpecError: a name that does not exist, or a value of the wrong type.
 
     """
-    data = settings.plain()
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals:
             raise SpecError(f"--set {override!r}: expected key=value, for example method.name=mae")
+        data = settings.plain()
         _assign(data, path.strip().split("."), _value(text), override)
-    return type(settings).parse(data)
+        settings = type(settings).parse(data)
+    return settings
 
 
 def digest(payload: object) -> str:

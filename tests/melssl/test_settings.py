@@ -49,6 +49,11 @@ def test_overrides_are_typed() -> None:
     assert spec.method.plain()["temperature"] == 0.1
 
 
+def test_an_override_sees_what_the_one_before_has_made() -> None:
+    spec = with_overrides(RunSpec(), ["backbone=small_vit", "backbone.patch_px=6"])
+    assert spec.backbone.plain()["patch_px"] == 6
+
+
 def test_a_copy_is_checked_too() -> None:
     with pytest.raises(SpecError, match="did you mean 'epochs'"):
         RunSpec().pretraining.replace(epoch=3)

@@ -16,14 +16,14 @@ class LinearProbe(Protocol):
 
     Embeddings are standardised with the mean and deviation of the unlabelled pool, so that a tiny
     budget does not set the scale. The prior on each of the D weights has variance ``strength / D``:
-    with strength 1 the logit of a typical sample has variance 1 before any label is seen, whatever
-    the width of the backbone. It is fixed, because choosing it would cost labels.
+    the logit of a typical sample has variance ``strength`` before any label is seen, whatever the
+    width of the backbone. It is fixed, because choosing it anew would cost labels.
     """
 
     label: ClassVar[str] = "linear probe"
     reads: ClassVar[Literal["embeddings", "weights"]] = "embeddings"
     name: Literal["linear_probe"] = "linear_probe"
-    strength: float = Field(1.0, gt=0, description="prior variance of a logit")
+    strength: float = Field(10.0, gt=0, description="prior variance of a logit")
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Fit on the budget, score the test rows."""

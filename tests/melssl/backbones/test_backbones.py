@@ -53,7 +53,7 @@ def test_an_unknown_name_offers_the_nearest() -> None:
 
 
 def test_patches_that_do_not_divide_the_image_are_an_error() -> None:
-    with pytest.raises(BackboneError, match="multiple of 4"):
+    with pytest.raises(BackboneError, match="multiple of 6"):
         backbone_config("small_vit").build(50)
 
 
