@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import platform
-import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ablations.design import Cell
 from ablations.factors import METHOD
-from ablations.options import ROOT
+from ablations.origin import commit, libraries
 from ablations.plan import Plan, PlannedTrial
 from ablations.table import FactorInfo, LevelInfo, MetricInfo, StudyInfo, TrialTable
-from ablations.vault import Vault, environment
+from ablations.vault import Vault
 from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.uncertainty import Bootstrap
 from melssl.pipeline import BUDGET, CURVES, REPLICATES, SCORES
@@ -250,9 +248,6 @@ def _factor_info(plan: Plan, index: int) -> FactorInfo:
 
 def _origin(plan: Plan) -> dict[str, str | int]:
     prepared = plan.preparations.of(plan.study.baseline)
-    versions = environment()
-    libraries = versions["libraries"]
-    assert isinstance(libraries, dict)
     return {
         "study_key": plan.study.key,
         "commit": commit(),
@@ -261,29 +256,7 @@ def _origin(plan: Plan) -> dict[str, str | int]:
         "cohort_digest": prepared.cohort.digest,
         "folds_digest": prepared.folds.digest,
         "overrides": " ".join(plan.study.overrides),
-        "python": str(versions["python"]),
-        "machine": f"{platform.system()} {versions['machine']}",
-        **{name: str(number) for name, number in libraries.items()},
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        **libraries(),
     }
-
-
-def commit() -> str:
-    """Return the short commit of the source tree, with ``+`` where it has changes."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--exclude=*"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return found.stdout.strip()
-
-
-def save_table(table: TrialTable, study_dir: Path) -> Path:
-    """Write the table where reports look for it."""
-    folder = study_dir / "table"
-    table.save(folder)
-    return folder

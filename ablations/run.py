@@ -43,7 +43,7 @@ def run_plan(
     with ProgressBar(vault, order) as bar:
         for wave in (_encoders(plan, order), _judges(plan)):
             jobs = [Job(stages=group, vault=vault.root, runtime=runtime) for group in wave]
-            for outcome in _surviving(jobs, vault, options):
+            for outcome in surviving(jobs, vault, options):
                 bar.ended(outcome)
                 ended(outcome)
 
@@ -73,7 +73,7 @@ def _judges(plan: Plan) -> list[tuple[Stage, ...]]:
     ]
 
 
-def _surviving(jobs: list[Job], vault: Vault, options: RunOptions) -> Iterator[Outcome]:
+def surviving(jobs: list[Job], vault: Vault, options: RunOptions) -> Iterator[Outcome]:
     """Yield outcomes; when a worker dies, go on with what is left, at last one job at a time."""
     if options.backend == "sequential":
         for job in jobs:

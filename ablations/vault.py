@@ -12,14 +12,12 @@ import fcntl
 import hashlib
 import json
 import os
-import platform
 import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from melssl.errors import ArtifactError
@@ -28,7 +26,6 @@ from melssl.pipeline import Kind, Stage
 from melssl.settings import Json
 
 RECORD = "stage.json"
-LIBRARIES = ("torch", "torchvision", "timm", "lightly", "numpy", "scikit-learn", "pandas")
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class Vault:
     @contextmanager
     def claimed(self, kind: Kind, key: str) -> Iterator[None]:
         """Hold a stage for this process; another that wants it waits. Death frees it."""
-        path = self.work(kind, key).with_suffix(".lock")
+        path = self._lock(kind, key)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
@@ -113,6 +110,8 @@ class Vault:
             shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(self.work(stage.kind, stage.key), ignore_errors=True)
         self._failure_path(stage.kind, stage.key).unlink(missing_ok=True)
+        # safe: whoever waits on the old file, or makes a new one, first looks for the stage
+        self._lock(stage.kind, stage.key).unlink(missing_ok=True)
 
     def fail(self, stage: Stage, error: BaseException) -> Failure:
         """Record why a stage failed; it stays failed until it is run again."""
@@ -136,17 +135,11 @@ class Vault:
         folder = self.root / "failures" / kind
         return {path.stem for path in folder.glob("*.json")} if folder.exists() else set()
 
+    def _lock(self, kind: Kind, key: str) -> Path:
+        return self.work(kind, key).with_suffix(".lock")
+
     def _failure_path(self, kind: Kind, key: str) -> Path:
         return self.root / "failures" / kind / f"{key}.json"
-
-
-def environment() -> dict[str, Json]:
-    """Return what is recorded beside a result and not hashed into it."""
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "libraries": {name: version(name) for name in LIBRARIES},
-    }
 
 
 def _sha256(path: Path) -> str:

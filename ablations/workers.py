@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from ablations.origin import environment
 from ablations.preparations import Preparations
-from ablations.vault import Vault, environment
+from ablations.vault import Vault
 from melssl.errors import ArtifactError
 from melssl.pipeline import Kind, Place, Stage, execute, workload
 from melssl.settings import Json

@@ -6,4 +6,5 @@ import sys
 
 from benchmarks.run import main
 
-sys.exit(main())
+if __name__ == "__main__":  # the measuring processes import this file too
+    sys.exit(main())

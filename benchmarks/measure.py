@@ -16,11 +16,15 @@ MOST_STEPS = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Lap:
-    """``items`` (images or trials) done in ``seconds``, of which ``feeding`` went into batches."""
+    """``items`` (images or trials) done in ``seconds``; ``apart`` is a time that is told by itself.
+
+    Of a step it is the part of ``seconds`` that went into loading and views, of a study the start
+    of its worker processes, which comes once and is not among ``seconds``.
+    """
 
     items: int
     seconds: float
-    feeding: float = 0.0
+    apart: float = 0.0
 
 
 Runner = Callable[[int], Lap]
@@ -126,7 +130,7 @@ def rates(laps: Laps) -> Sample:
 
 
 def shares(laps: Laps) -> Sample:
-    """Return the share of time that went into batches, in 0..1, over all processes."""
+    """Return the share of time that is told apart, in 0..1, over all processes."""
     return Sample(
-        values=tuple(sum(p.feeding for p in each) / sum(p.seconds for p in each) for each in laps)
+        values=tuple(sum(p.apart for p in each) / sum(p.seconds for p in each) for each in laps)
     )

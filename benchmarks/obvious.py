@@ -52,6 +52,7 @@ class ObviousStep:
             batch_sampler=order,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
+            multiprocessing_context="fork" if self.workers else None,
         )
 
         def run(steps: int) -> Lap:

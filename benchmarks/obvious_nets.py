@@ -51,16 +51,16 @@ class _Mae(nn.Module):
 
     def __init__(self, backbone: SmallVit, config: MaeConfig, image_px: int) -> None:
         super().__init__()
-        set_fused_attn(enable=True)  # timm's default, which building our ViT may have changed
+        self.patch_px, self.mask_ratio = backbone.build(image_px).patch_px, config.mask_ratio
+        set_fused_attn(enable=True)  # timm's default, which building ours has changed
         vit = VisionTransformer(
             img_size=image_px,
-            patch_size=backbone.patch_px,
+            patch_size=self.patch_px,
             embed_dim=backbone.embed_width,
             depth=backbone.depth,
             num_heads=backbone.heads,
             num_classes=0,
         )
-        self.patch_px, self.mask_ratio = backbone.patch_px, config.mask_ratio
         self.encoder = MaskedVisionTransformerTIMM(vit=vit)
         self.embed = nn.Linear(backbone.embed_width, config.decoder_width)
         self.decoder = MaskedVisionTransformerDecoderTIMM(

@@ -58,9 +58,8 @@ class Clock:
         """Close the last step now."""
         seconds = time.perf_counter() - self.asked[1]
         waits = (given - asked for asked, given in zip(self.asked, self.given, strict=True))
-        feeding = sum(list(waits)[1:])
         items = (len(self.asked) - 1) * batch_size
-        return Lap(items=items, seconds=seconds, feeding=feeding)
+        return Lap(items=items, seconds=seconds, apart=sum(list(waits)[1:]))
 
 
 class TimedFeed:

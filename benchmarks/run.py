@@ -16,7 +16,7 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,11 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = Sizes(data_root=args.data_root, cores=machine.cores)
     effort = Effort(repeats=args.repeats, seconds=args.seconds)
     if args.quick:
-        sizes = Sizes(
-            data_root=args.data_root,
-            cores=machine.cores,
-            **{"batch_size": 32, "n_images": 64, "n_large": 4, "n_patients": 40},
-        )
+        sizes = replace(sizes, batch_size=16, n_images=64, n_large=4, n_patients=80)
         effort = Effort(repeats=1, seconds=0)
     answers = []
     with tempfile.TemporaryDirectory() as folder, Seats(machine.cores) as crew:
@@ -87,7 +83,7 @@ def ask(name: str, folder: Path, crew: Crew, effort: Effort, sizes: Sizes) -> An
     small = small_images(sizes.data_root, own, sizes.n_images, sizes.image_px)
     if name == "decode":
         large = large_images(own, sizes.n_large, sizes.image_px)
-        return decode.answer([small, large], crew, effort)
+        return decode.answer([small, large], crew, effort, batch_size=sizes.batch_size)
     return steps.answer(small, crew, effort, batch_size=sizes.batch_size, cores=sizes.cores)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from benchmarks.answer import Answer, Row, Target, compared
 from benchmarks.cases import CASES
 from benchmarks.material import Material
-from benchmarks.measure import Crew, Effort, Laps, Where, Way, interleave, rates, shares
+from benchmarks.measure import Crew, Effort, Laps, Way, Where, interleave, rates, shares
 from benchmarks.obvious import ObviousStep
 from benchmarks.ours import OurStep
 

@@ -23,6 +23,7 @@ import torch
 
 from melssl.backbones.base import Backbone
 from melssl.data.cohort import Cohort
+from melssl.data.images import Images, SomeImages
 from melssl.data.pixels import MANIFEST, PixelStore
 from melssl.errors import ArtifactError, SpecError
 from melssl.evaluation.diagnostics import spread_and_rank
@@ -38,9 +39,9 @@ from melssl.methods.pool import PoolFeed
 from melssl.methods.weights import load_whole
 from melssl.seeding import Seed
 from melssl.settings import Json, digest
-from melssl.spec import NUMBERS_VERSION, RunSpec
+from melssl.spec import NUMBERS_VERSION, RunSpec, WithinFold
 from melssl.splits.budgets import LabelledSubset, labelled_subset
-from melssl.splits.folds import Fold, FoldPlan, make_folds
+from melssl.splits.folds import Fold, FoldPlan, FoldSpec, make_folds
 from melssl.training.calibration import NoiseImages, seconds_per_image
 from melssl.training.checkpoint import below, load_tensors, save_tensors
 from melssl.training.devices import Rank, Runtime, on_devices
@@ -70,18 +71,26 @@ class Prepared:
     store: Path
     pixels_ready: bool
 
-    def images(self) -> PixelStore:
-        """Open the pixel store; its rows are the cohort's."""
+    def images(self) -> Images:
+        """Open the pixel store; its rows are the cohort's, also where that is a part of it."""
         store = PixelStore.open(self.store)
-        if not np.array_equal(store.sample_ids, self.cohort.frame["sample_id"].to_numpy(object)):
-            raise ArtifactError(f"{self.store} holds other samples than the cohort; delete it")
-        return store
+        rows = store.rows(self.cohort.frame["sample_id"])
+        return store if np.array_equal(rows, np.arange(len(store))) else SomeImages(store, rows)
 
     def fold(self, spec: RunSpec) -> Fold:
         """Return the fold that the run tests on."""
-        if spec.fold >= len(self.folds.folds):
-            raise SpecError(f"fold {spec.fold}: there are folds 0..{len(self.folds.folds) - 1}")
-        return self.folds.folds[spec.fold]
+        return _at(self.folds, spec.fold)
+
+    def learned_from(self, spec: RunSpec) -> frozenset[str]:
+        """Return the patients whose images may be learned from.
+
+        These are the fold's training patients and, where a budget hides labels from the folds, all
+        whose labels it hides.
+        """
+        fold = self.fold(spec)
+        if spec.within is None:
+            return fold.train
+        return frozenset(self.cohort.frame["patient_id"]) - fold.test
 
     def budget(self, spec: RunSpec) -> LabelledSubset:
         """Return the samples whose labels the run may use."""
@@ -94,7 +103,8 @@ def prepare(
 ) -> Prepared:
     """Load the cohort, decode its images once, and make its folds or take them from file.
 
-    With ``decode=False`` nothing is decoded: enough for a plan.
+    With ``decode=False`` nothing is decoded: enough for a plan. A run within an outer fold takes
+    its pixels from the whole cohort's store.
     """
     cohort = spec.cohort.load(cache / "cohorts")
     store = cache / "pixels" / f"{cohort.digest}-{spec.store_side}-{spec.fit}"
@@ -113,15 +123,35 @@ def prepare(
         excluded = PixelStore.open(store).excluded
         if excluded:
             cohort = cohort.without(list(excluded), "image cannot be decoded")
-    folds = _folds(cohort, spec, cache / "folds")
+    if spec.within is not None:
+        cohort = _within(cohort, spec.within, cache / "folds")
+    folds = _folds(cohort, spec.folds, cache / "folds")
     return Prepared(cohort=cohort, folds=folds, store=store, pixels_ready=ready)
 
 
-def _folds(cohort: Cohort, spec: RunSpec, folder: Path) -> FoldPlan:
-    path = folder / f"{cohort.digest}-{digest(spec.folds.plain())}.json"
+def _within(cohort: Cohort, within: WithinFold, folder: Path) -> Cohort:
+    """Return the training patients of an outer fold, with the labels of its budget."""
+    outer = _at(_folds(cohort, within.folds, folder), within.fold)
+    inner = cohort.only(outer.train, f"not of the training patients of outer fold {outer.index}")
+    if within.budget is None:
+        return inner
+    n_classes = len(cohort.classes)
+    known = labelled_subset(cohort.frame, outer, within.budget, within.folds.seed, n_classes)
+    share, draw = known.fraction, known.draw
+    return inner.labelled_only_in(known.sample_ids, f"outside budget {share:g}, draw {draw}")
+
+
+def _at(plan: FoldPlan, fold: int) -> Fold:
+    if fold >= len(plan.folds):
+        raise SpecError(f"fold {fold}: there are folds 0..{len(plan.folds) - 1}")
+    return plan.folds[fold]
+
+
+def _folds(cohort: Cohort, spec: FoldSpec, folder: Path) -> FoldPlan:
+    path = folder / f"{cohort.digest}-{digest(spec.plain())}.json"
     if path.exists():
         return FoldPlan.load(path)
-    plan = make_folds(cohort.frame, spec.folds, len(cohort.classes), cohort.digest)
+    plan = make_folds(cohort.frame, spec, len(cohort.classes), cohort.digest)
     folder.mkdir(parents=True, exist_ok=True)
     plan.save(path)
     return plan
@@ -242,10 +272,10 @@ def _pretrain_on(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> 
 
 def pool_rows(spec: RunSpec, prepared: Prepared) -> np.ndarray:
     """Return the cohort rows that pretraining may see: the training patients of the fold only."""
-    frame, fold = prepared.cohort.frame, prepared.fold(spec)
+    frame = prepared.cohort.frame
     if spec.pool == "train+test":
         return np.arange(len(frame))
-    rows: np.ndarray = np.flatnonzero(frame["patient_id"].isin(fold.train))
+    rows: np.ndarray = np.flatnonzero(frame["patient_id"].isin(prepared.learned_from(spec)))
     return rows
 
 
@@ -253,7 +283,7 @@ def build_method(spec: RunSpec, n_samples: int, prepared: Prepared) -> Method:
     """Return the method with its initial weights; the backbone's do not depend on the method."""
     facts = PoolFacts(
         n_samples=n_samples,
-        n_patients=len(prepared.fold(spec).train),
+        n_patients=len(prepared.learned_from(spec)),
         image_px=spec.image_px,
         total_steps=spec.pretraining.steps(n_samples).total,
     )
@@ -307,7 +337,7 @@ def _adapt_on(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> Non
         n_classes=len(prepared.cohort.classes),
         train=np.flatnonzero(np.isin(ids, np.array(budget.sample_ids, object))),
         test=test,
-        pool=np.flatnonzero(frame["patient_id"].isin(fold.train)),
+        pool=np.flatnonzero(frame["patient_id"].isin(prepared.learned_from(spec))),
         seed=Seed(spec.seed).child("adapt", spec.fold, spec.budget.draw),
         embeddings=_embeddings(place, len(frame)),
         backbone=_loader(spec, place),

@@ -49,6 +49,17 @@ def _views(data: object) -> object:
     return data
 
 
+class WithinFold(Settings):
+    """The outer fold whose training patients are all that a run knows; its folds divide them.
+
+    With a ``budget`` their labels outside of it are unknown too, and only their images are used.
+    """
+
+    folds: FoldSpec = FoldSpec()
+    fold: int = Field(0, ge=0)
+    budget: BudgetSpec | None = None
+
+
 class RunSpec(Settings):
     """Pretrain on a fold's training patients, adapt with a budget, score its test patients.
 
@@ -63,6 +74,7 @@ class RunSpec(Settings):
     on_corrupt: Literal["refuse", "exclude"] = "refuse"
     folds: FoldSpec = FoldSpec()
     fold: int = Field(0, ge=0)
+    within: WithinFold | None = Field(None, description="the fold to stay in when tuning")
     pool: Literal["train", "train+test"] = Field(
         "train", description="whose images pretraining sees; train+test is transductive"
     )

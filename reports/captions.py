@@ -15,9 +15,13 @@ def joined(*sentences: str) -> str:
 
 
 def bars(info: StudyInfo) -> str:
-    """Return what a bar is."""
-    over = f"bootstrap over {units(info)}"
-    return f"Bars are 95 % intervals ({over}); a point without a bar has no interval."
+    """Return what a bar is, and what it leaves out."""
+    return f"Bars are 95 % intervals ({resampled(info)}); a point without a bar has no interval."
+
+
+def resampled(info: StudyInfo) -> str:
+    """Return what the bootstrap redraws; the spread of draws and seeds is not in it."""
+    return f"bootstrap over the test {units(info)}; draws and seeds are averaged, not resampled"
 
 
 def chance(info: StudyInfo) -> str:

@@ -24,6 +24,7 @@ COMMANDS = {  # entry point: what its parameters are handed to
     "main": ("-m", "study.label_fraction"),
     "label_fraction": ("-m", "study.label_fraction"),
     "ablate": ("-m", "ablations", "run"),
+    "search": ("-m", "study.search"),
 }
 
 

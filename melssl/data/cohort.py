@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -68,6 +68,18 @@ class Cohort:
         kept = self.frame[~self.frame["sample_id"].isin(set(sample_ids))]
         note = f"{len(self.frame) - len(kept)} samples left out: {reason}"
         return replace(self, frame=kept, notes=(*self.notes, note))
+
+    def only(self, patients: Collection[str], reason: str) -> Cohort:
+        """Return the cohort less all other patients; the reason is kept in ``notes``."""
+        others = self.frame[~self.frame["patient_id"].isin(set(patients))]
+        return self.without(others["sample_id"].tolist(), reason)
+
+    def labelled_only_in(self, sample_ids: Collection[str], reason: str) -> Cohort:
+        """Return the cohort with all other labels unknown; the reason is kept in ``notes``."""
+        hidden = ~self.frame["sample_id"].isin(set(sample_ids)) & (self.frame["target"] >= 0)
+        frame = self.frame.assign(target=self.frame["target"].mask(hidden, UNLABELLED))
+        note = f"{int(hidden.sum())} labels hidden: {reason}"
+        return replace(self, frame=frame, notes=(*self.notes, note))
 
 
 def _tidy(frame: pd.DataFrame) -> pd.DataFrame:

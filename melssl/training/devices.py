@@ -67,9 +67,15 @@ class Rank:
         return slice(self.index * n // self.size, (self.index + 1) * n // self.size)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """Return ``module`` so that its gradients are averaged over processes."""
+        """Return ``module`` so that its gradients, and on GPUs batch statistics, are shared.
+
+        Statistics of one process only would tell a contrastive method which views belong together;
+        torch shares them on GPUs alone.
+        """
         if self.size == 1:
             return module
+        if self.device.type == "cuda":
+            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return nn.parallel.DistributedDataParallel(module)
 
 

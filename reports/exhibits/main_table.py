@@ -54,7 +54,7 @@ class MainTable(TableExhibit):
         against = f"; after Δ, the paired difference to the control ({captions.control(info)})"
         return captions.joined(
             f"{metric.label} ({better} is better) by share of labelled training {units(info)}, "
-            f"with 95 % intervals (bootstrap over {units(info)}){against if info.control else ''}.",
+            f"with 95 % intervals ({captions.resampled(info)}){against if info.control else ''}.",
             "Bold: best of a column." if frame["best"].any() else "",
             captions.footing(info),
         )

@@ -148,5 +148,5 @@ def test_lesions_are_not_called_patients_where_they_stand_in_for_them(
     table = make_table()
     for exhibit in (LabelCurve(), GainCurve(), MainTable()):
         caption = exhibit.caption(exhibit.frame(table), table.info)
-        assert "bootstrap over lesions" in caption
+        assert "bootstrap over the test lesions" in caption
         assert "patient" not in caption
