@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from ablations.plan import KINDS, Plan
 from ablations.vault import Vault
-from melssl.pipeline import Prepared, Stage, Workload, calibrate, workload
+from melssl.prepared import Prepared
+from melssl.stages import Stage
+from melssl.workload import Workload, calibrate, workload
 
 HISTORY = 400
 GUESS_SECONDS = {"embed": 2e-4, "linear_probe": 0.4, "knn": 0.1}

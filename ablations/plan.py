@@ -8,7 +8,7 @@ from ablations.design import Study, Trial
 from ablations.preparations import Preparations
 from ablations.vault import Vault
 from melssl.errors import SplitError, listed
-from melssl.pipeline import Kind, Stage, stages
+from melssl.stages import Kind, Stage, stages
 
 KINDS: tuple[Kind, ...] = ("pretrain", "embed", "adapt")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from melssl.pipeline import Prepared, prepare
+from melssl.prepared import Prepared, prepare
 from melssl.settings import digest
 from melssl.spec import RunSpec
 

@@ -11,8 +11,9 @@ from ablations.plan import Plan, PlannedTrial
 from ablations.table import TrialTable
 from ablations.tracking import TrialRecord
 from ablations.vault import Failure, Vault
-from melssl.pipeline import CURVES, PREDICTIONS, Stage
+from melssl.pipeline import CURVES, PREDICTIONS
 from melssl.settings import Json
+from melssl.stages import Stage
 
 
 def record_of(planned: PlannedTrial, plan: Plan, vault: Vault) -> TrialRecord | None:

@@ -14,7 +14,7 @@ from ablations.progress import ProgressBar
 from ablations.vault import Vault
 from ablations.workers import Job, Outcome, run_job
 from melssl.errors import MelsslError
-from melssl.pipeline import Stage
+from melssl.stages import Stage
 from melssl.training.devices import Runtime
 
 GROUP = 8

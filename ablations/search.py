@@ -23,9 +23,10 @@ from ablations.suggestions import REASON, distributions, ended
 from ablations.vault import Vault
 from ablations.workers import Job
 from melssl.errors import MelsslError, SpecError, SplitError
-from melssl.pipeline import SCORES, Kind, Stage
+from melssl.pipeline import SCORES
 from melssl.settings import Settings, digest, with_overrides
 from melssl.spec import NUMBERS_VERSION, RunSpec, WithinFold
+from melssl.stages import Kind, Stage
 from melssl.training.devices import Runtime
 
 FOLD_SCORE = "fold_{}"

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from melssl.errors import ArtifactError
 from melssl.files import publish, sync, write_atomically
-from melssl.pipeline import Kind, Stage
 from melssl.settings import Json
+from melssl.stages import Kind, Stage
 
 RECORD = "stage.json"
 

@@ -12,9 +12,11 @@ from ablations.origin import environment
 from ablations.preparations import Preparations
 from ablations.vault import Vault
 from melssl.errors import ArtifactError
-from melssl.pipeline import Kind, Place, Stage, execute, workload
+from melssl.pipeline import Place, execute
 from melssl.settings import Json
+from melssl.stages import Kind, Stage
 from melssl.training.devices import Runtime
+from melssl.workload import workload
 
 PROGRESS = "progress.json"
 REPORT_SECONDS = 1.0

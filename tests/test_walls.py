@@ -24,14 +24,18 @@ HEAVY = {
 }
 # From the top down; an upper layer may import a lower one, or its own where that makes no circle.
 LAYERS = (
+    {"workload"},
     {"pipeline"},
+    {"stages"},
+    {"prepared"},
     {"spec"},
     {"evaluation", "methods", "splits"},
     {"training", "data"},
     {"backbones", "seeding", "settings", "files", "errors"},
 )
 DOORS = {  # all that the harness may know of the core
-    *("melssl.spec", "melssl.pipeline", "melssl.errors", "melssl.settings", "melssl.seeding"),
+    *("melssl.spec", "melssl.prepared", "melssl.stages", "melssl.pipeline", "melssl.workload"),
+    *("melssl.errors", "melssl.settings", "melssl.seeding"),
     "melssl.evaluation.predictions",
     "melssl.evaluation.metrics",
     "melssl.evaluation.uncertainty",

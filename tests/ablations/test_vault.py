@@ -10,8 +10,8 @@ import pytest
 
 from ablations.vault import Vault
 from melssl.errors import ArtifactError
-from melssl.pipeline import Stage
 from melssl.spec import RunSpec
+from melssl.stages import Stage
 
 STAGE = Stage(kind="embed", key="k1", spec=RunSpec(), payload={"a": 1})
 

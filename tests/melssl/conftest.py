@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from melssl.pipeline import Prepared, prepare
+from melssl.prepared import Prepared, prepare
 from melssl.spec import RunSpec
 
 TINY = {

@@ -19,14 +19,13 @@ from melssl.pipeline import (
     SCORES,
     WEIGHTS,
     Place,
-    Prepared,
     build_backbone,
     execute,
-    pool_rows,
-    stages,
 )
+from melssl.prepared import Prepared, pool_rows
 from melssl.settings import with_overrides
 from melssl.spec import RunSpec
+from melssl.stages import stages
 from melssl.training.checkpoint import below, load_tensors
 
 
