@@ -98,7 +98,7 @@ def _in_processes(
     if not jobs:
         return []
     threads = dict.fromkeys(THREAD_VARIABLES, str(options.threads))
-    executor = get_reusable_executor(max_workers=min(workers, len(jobs)), env=threads)
+    executor = get_reusable_executor(max_workers=workers, env=threads)
     futures = {executor.submit(run_job, job): job for job in jobs}
     lost = []
     try:

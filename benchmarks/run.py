@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", action="append", choices=QUESTIONS, help="one question; may be repeated")
     add("--quick", action="store_true", help="does everything run? the figures mean nothing")
     add("--repeats", type=int, default=5, help="laps of every way (default: 5)")
-    add("--seconds", type=float, default=4.0, help="about how long a lap is (default: 4)")
+    add("--seconds", type=float, default=3.0, help="about how long a lap is (default: 3)")
     add("--data-root", type=Path, default=data, help="folder that holds ham10000/, if any")
     add("--out", type=Path, default=outputs() / "benchmarks", help="folder of the results")
     add("--write", type=Path, metavar="PAGE", help="also put the tables into this Markdown page")

@@ -106,6 +106,8 @@ def settle(runtime: Runtime) -> None:
     torch.set_num_threads(runtime.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
+    # else every new tensor is first filled with NaN, a tenth of a step; nothing here reads one
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
