@@ -37,7 +37,8 @@ class Machine:
     @property
     def environment(self) -> dict[str, str]:
         paths = [p for p in os.environ["PATH"].split(os.pathsep) if not managers(p)]
-        return os.environ | {
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("MLFLOW_")}
+        return clean | {
             "HOME": str(self.folder),
             "TMPDIR": str(self.folder / "tmp"),
             "PATH": os.pathsep.join((str(MLFLOW.parent), *paths)),
