@@ -6,8 +6,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ablations.options import add_run_options, add_study_options, run_options, study_from
-from melssl.errors import MelsslError
+from ablations.options import (
+    add_run_options,
+    add_study_options,
+    exit_code,
+    run_options,
+    study_from,
+)
 
 DEFAULT_FACTOR = "label_fraction"
 
@@ -15,14 +20,7 @@ DEFAULT_FACTOR = "label_fraction"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     args = _parser().parse_args(arguments)
-    try:
-        return _COMMANDS[args.command](args)
-    except MelsslError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _COMMANDS[args.command](args))
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.factor import Factor
 from ablations.factors import FACTORS, LABEL_FRACTION, METHOD
-from melssl.errors import SpecError, nearest
+from melssl.errors import MelsslError, SpecError, nearest
 
 if TYPE_CHECKING:
     from ablations.design import Study
@@ -67,6 +69,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--devices-per-stage", default="", help="processes of one training (DDP)")
     group.add_argument("--tracking-uri", default="", help="MLflow server (default: a local SQLite)")
     group.add_argument("--vault", default="", help="folder of finished stages")
+
+
+def exit_code(command: Callable[[], int]) -> int:
+    """Return the command's own code, 2 after an error meant for the user, 130 after Ctrl-C."""
+    try:
+        return command()
+    except MelsslError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from here", file=sys.stderr)
+        return 130
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ablations.options import add_run_options, add_study_options, run_options, study_from
-from melssl.errors import MelsslError
+from ablations.options import (
+    add_run_options,
+    add_study_options,
+    exit_code,
+    run_options,
+    study_from,
+)
 
 FACTOR = "label_fraction"
 
@@ -33,14 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_study_options(parser, factor=False)
     add_run_options(parser)
     args = parser.parse_args(arguments)
-    try:
-        return _run(args)
-    except MelsslError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(args))
 
 
 def _run(args: argparse.Namespace) -> int:

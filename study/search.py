@@ -20,8 +20,14 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ablations.factors import LABEL_FRACTION
-from ablations.options import add_run_options, add_study_options, run_options, study_from
-from melssl.errors import MelsslError, SpecError
+from ablations.options import (
+    add_run_options,
+    add_study_options,
+    exit_code,
+    run_options,
+    study_from,
+)
+from melssl.errors import SpecError
 
 if TYPE_CHECKING:
     from ablations.search import Search
@@ -33,14 +39,7 @@ KEPT = ("method", "source", "data_root", "preset", "folds", "seeds")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the search and return the exit code."""
     args = _parser().parse_args(arguments)
-    try:
-        return _run(args)
-    except MelsslError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(args))
 
 
 def _parser() -> argparse.ArgumentParser:
