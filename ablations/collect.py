@@ -17,8 +17,9 @@ from ablations.plan import Plan, PlannedTrial
 from ablations.table import FactorInfo, LevelInfo, MetricInfo, StudyInfo, TrialTable
 from ablations.vault import Vault
 from melssl.evaluation.metrics import METRICS
-from melssl.evaluation.uncertainty import Bootstrap
+from melssl.evaluation.uncertainty import Bootstrap, paired_difference
 from melssl.pipeline import BUDGET, CURVES, REPLICATES, SCORES
+from melssl.settings import digest
 from melssl.spec import NUMBERS_VERSION
 
 MAIN_METRIC = "roc_auc"
@@ -139,11 +140,7 @@ def _summary(own: list[Finished], other: list[Finished], metric: str) -> dict[st
     pairs = [(f, theirs[f.place]) for f in own if f.place in theirs]
     if pairs:
         ours, controls = (_mean(list(side), metric) for side in zip(*pairs, strict=True))
-        gain = Bootstrap(
-            estimate=ours.estimate - controls.estimate,
-            replicates=ours.replicates - controls.replicates,
-            resampled=ours.resampled,
-        ).interval
+        gain = paired_difference(ours, controls).interval
         row |= {"difference": gain.estimate, "difference_low": gain.low}
         row |= {"difference_high": gain.high, "n_pairs": len(pairs)}
     return row
@@ -154,7 +151,8 @@ def _mean(trials: list[Finished], metric: str) -> Bootstrap:
     estimate = float(np.mean([f.scores[metric] for f in trials]))
     stacked = [f.replicates[metric] for f in trials if metric in f.replicates]
     replicates = np.stack(stacked).mean(axis=0) if stacked else np.array([np.nan])
-    return Bootstrap(estimate=estimate, replicates=replicates, resampled="by fold")
+    folds = digest(sorted(f.place[0] for f in trials))
+    return Bootstrap(estimate=estimate, replicates=replicates, resampled=folds)
 
 
 def _control_of(cell: Cell, cells: Iterable[Cell], plan: Plan) -> Cell | None:

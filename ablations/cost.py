@@ -57,7 +57,7 @@ def _rate(stage: Stage, load: Workload, prepared: Prepared, threads: int) -> tup
 
 
 def _history(vault: Vault) -> dict[str, tuple[float, str]]:
-    """Return the median seconds per unit of each signature among recent stages."""
+    """Return the median seconds per unit of each signature over a sample of finished stages."""
     seen: dict[str, list[float]] = {}
     for signature, rate in _records(vault):
         seen.setdefault(signature, []).append(rate)

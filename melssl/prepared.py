@@ -9,7 +9,7 @@ import numpy as np
 
 from melssl.data.cohort import Cohort
 from melssl.data.images import Images, SomeImages
-from melssl.data.pixels import MANIFEST, PixelStore
+from melssl.data.pixels import MANIFEST, PixelStore, store_key
 from melssl.errors import SpecError
 from melssl.settings import digest
 from melssl.spec import RunSpec, WithinFold
@@ -24,7 +24,6 @@ class Prepared:
     cohort: Cohort
     folds: FoldPlan
     store: Path
-    pixels_ready: bool
 
     def images(self) -> Images:
         """Open the pixel store; its rows are the cohort's, also where that is a part of it."""
@@ -62,7 +61,7 @@ def prepare(
     its pixels from the whole cohort's store.
     """
     cohort = spec.cohort.load(cache / "cohorts")
-    store = cache / "pixels" / f"{cohort.digest}-{spec.store_side}-{spec.fit}"
+    store = cache / "pixels" / store_key(cohort, size_px=spec.store_side, fit=spec.fit)
     if decode:
         PixelStore.build(
             cohort,
@@ -73,15 +72,14 @@ def prepare(
             workers=workers,
             progress=progress,
         )
-    ready = (store / MANIFEST).exists()
-    if ready:
+    if (store / MANIFEST).exists():
         excluded = PixelStore.open(store).excluded
         if excluded:
             cohort = cohort.without(list(excluded), "image cannot be decoded")
     if spec.within is not None:
         cohort = _within(cohort, spec.within, cache / "folds")
     folds = _folds(cohort, spec.folds, cache / "folds")
-    return Prepared(cohort=cohort, folds=folds, store=store, pixels_ready=ready)
+    return Prepared(cohort=cohort, folds=folds, store=store)
 
 
 def _within(cohort: Cohort, within: WithinFold, folder: Path) -> Cohort:

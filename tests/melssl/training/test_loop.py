@@ -126,16 +126,19 @@ def test_a_loss_that_is_not_finite_stops_with_advice() -> None:
         fit(method, feed(method), TrainSpec(epochs=1, batch_size=8), Seed(0), RANK)
 
 
-def test_averaged_weights_differ_from_the_last_and_follow_the_decay() -> None:
-    plain, averaged = simclr(), simclr()
-    start = {k: v.clone() for k, v in plain.named_parameters()}
-    fit(plain, feed(plain), TrainSpec(epochs=1, batch_size=N), Seed(0), RANK)
-    spec = TrainSpec(epochs=1, batch_size=N, ema_decay=0.5)
-    fit(averaged, feed(averaged), spec, Seed(0), RANK)
-    last, mean = dict(plain.named_parameters()), dict(averaged.named_parameters())
-    # the first update copies the weights, so after one step the average is the last
-    assert all(torch.equal(last[k], mean[k]) for k in start)
-    assert any(not torch.equal(start[k], last[k]) for k in start)
+def test_averaged_weights_are_the_exponential_average_of_the_steps() -> None:
+    method = simclr()
+    steps: list[dict[str, torch.Tensor]] = []
+
+    def keep(step: int, total: int, loss: float) -> None:
+        steps.append({k: v.detach().clone() for k, v in method.named_parameters()})
+
+    spec = TrainSpec(epochs=1, batch_size=N // 2, ema_decay=0.75)
+    fit(method, feed(method), spec, Seed(0), RANK, checkpoint_seconds=0, listen=keep)
+    first, second = steps  # the average starts at the weights after the first step
+    for name, weight in method.named_parameters():
+        torch.testing.assert_close(weight, 0.75 * first[name] + 0.25 * second[name])
+    assert any(not torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
@@ -178,8 +181,8 @@ def train_and_save(rank: Rank, folder: Path, kind: str) -> None:
     method = mae() if kind == "mae" else simclr()
     spec = TrainSpec(epochs=1, batch_size=8)
     log: TrainLog = fit(method, feed(method), spec, Seed(0), rank)
-    if rank.index == 0:
-        save_tensors(folder / f"{kind}{rank.size}", method.state_dict(), {"curves": log.curves})
+    path = folder / f"{kind}-{rank.index}-of-{rank.size}"
+    save_tensors(path, dict(method.named_parameters()), {"curves": log.curves})
 
 
 @pytest.mark.parametrize("kind", ["mae", "simclr"])
@@ -188,9 +191,10 @@ def test_two_processes_train_one_method_together(kind: str, tmp_path: Path) -> N
     for n_devices in (1, 2):
         runtime = Runtime(device="cpu", n_devices=n_devices)
         on_devices(runtime, train_and_save, tmp_path, kind)
-    one, _ = load_tensors(tmp_path / f"{kind}1")
-    two, _ = load_tensors(tmp_path / f"{kind}2")
-    assert one.keys() == two.keys()
-    moved = sum(float((one[k] - two[k]).abs().max()) for k in one if one[k].is_floating_point())
-    assert moved > 0  # masks and batch statistics are per process, so they differ a little
-    assert all(torch.isfinite(v).all() for v in two.values())
+    names = ("0-of-1", "0-of-2", "1-of-2")
+    alone, first, second = (load_tensors(tmp_path / f"{kind}-{name}")[0] for name in names)
+    # averaged gradients keep both processes at the same weights
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    # masks and batch statistics are per process, so one process goes another way
+    assert any(not torch.equal(value, first[name]) for name, value in alone.items())
+    assert all(torch.isfinite(value).all() for value in first.values())
