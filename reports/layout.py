@@ -62,8 +62,8 @@ class Sheet:
 def sheet(width: str, n_panels: int, *, share_y: bool) -> Sheet:
     """Return a sheet of a width of ``style.WIDTHS`` with panels that share x, and y if asked."""
     few = 1 if n_panels <= 3 else 2
-    columns = min(3 if width == "double" else few, n_panels)
-    rows = math.ceil(n_panels / columns)
+    rows = math.ceil(n_panels / (3 if width == "double" else few))
+    columns = math.ceil(n_panels / rows)  # four panels stand two by two, not three and one
     figure = Figure(figsize=(style.WIDTHS[width], 2.0 * rows), dpi=style.DPI)
     FigureCanvasAgg(figure)
     grid = list(figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False).flat)
