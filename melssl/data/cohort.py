@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +16,18 @@ UNLABELLED = -1
 REQUIRED = ("sample_id", "path", "patient_id", "target")
 
 
+@dataclass(frozen=True, kw_only=True)
+class SamePicture:
+    """Two sample ids that a source's own list calls one picture; ``by`` names the list.
+
+    Either of the two may have been left out of the cohort for it.
+    """
+
+    first: str
+    second: str
+    by: str
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cohort:
     """A table of samples that is known to be usable.
@@ -23,8 +35,11 @@ class Cohort:
     ``frame`` holds, sorted by ``sample_id``: ``sample_id, path`` (relative to ``root``),
     ``patient_id`` (all str), ``target`` (int64 index into ``classes``; ``-1`` is unlabelled) and
     any further columns, of which ``clinical`` and ``acquisition`` name those that describe the
-    patient and the camera. ``digest`` covers these columns, the classes and every file's size; it
-    depends neither on the order of rows nor on where the files lie.
+    patient and the camera, ``lesion_id`` the lesion and ``split`` an official split, where known.
+    ``declared`` is what the source's own lists say about duplicates. With ``has_images=False``
+    files may be missing: the table alone is of use, for the audit of ids and for metadata.
+    ``digest`` covers ids, outcomes, clinical and acquisition columns, the classes and every
+    file's size; it depends neither on the order of rows nor on where the files lie.
 
     Raises:
         CohortError: every fault of the table and of its files, in one list.
@@ -39,6 +54,8 @@ class Cohort:
     clinical: tuple[str, ...] = ()
     acquisition: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    declared: tuple[SamePicture, ...] = ()
+    has_images: bool = True
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,7 +64,8 @@ class Cohort:
             found = ", ".join(map(str, self.frame.columns))
             raise CohortError(f"{self.name}: missing columns {missing} (found: {found})")
         frame = _tidy(self.frame)
-        faults = _table_faults(frame, self.classes) + _file_faults(frame, self.root)
+        faults = _table_faults(frame, self.classes)
+        faults += _file_faults(frame, self.root, must_exist=self.has_images)
         if faults:
             raise CohortError(
                 f"cohort {self.name} at {self.root}: {len(faults)} fault(s)\n{listed(faults)}"
@@ -63,6 +81,23 @@ class Cohort:
         """The rows whose outcome is known."""
         return self.frame[self.frame["target"] != UNLABELLED]
 
+    @property
+    def cameras(self) -> pd.Series | None:
+        """The acquisition group of every row: the camera where it is named, else width x height.
+
+        None where the cohort knows neither; a row whose size is not known is ``"unknown"``.
+        """
+        if "camera" in self.acquisition:
+            named = self.frame["camera"].astype(object)
+            return named.where(named.notna(), "unknown").astype(str)
+        if not {"width", "height"} <= set(self.acquisition):
+            return None
+        sizes = self.frame[["width", "height"]].apply(pd.to_numeric, errors="coerce")
+        known = sizes.notna().all(axis=1)
+        whole = sizes.fillna(0).astype(np.int64).astype(str)
+        camera: pd.Series = (whole["width"] + "x" + whole["height"]).where(known, "unknown")
+        return camera
+
     def without(self, sample_ids: Sequence[str], reason: str) -> Cohort:
         """Return the cohort less some samples; the reason is kept in ``notes``."""
         kept = self.frame[~self.frame["sample_id"].isin(set(sample_ids))]
@@ -73,6 +108,12 @@ class Cohort:
         """Return the cohort less all other patients; the reason is kept in ``notes``."""
         others = self.frame[~self.frame["patient_id"].isin(set(patients))]
         return self.without(others["sample_id"].tolist(), reason)
+
+    def merged(self, units: Mapping[str, str], reason: str) -> Cohort:
+        """Return the cohort with patients renamed by ``units``; the reason is kept in ``notes``."""
+        names = self.frame["patient_id"]
+        frame = self.frame.assign(patient_id=names.map(lambda name: units.get(name, name)))
+        return replace(self, frame=frame, notes=(*self.notes, reason))
 
     def labelled_only_in(self, sample_ids: Collection[str], reason: str) -> Cohort:
         """Return the cohort with all other labels unknown; the reason is kept in ``notes``."""
@@ -112,15 +153,23 @@ def _table_faults(frame: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     return faults
 
 
-def _file_faults(frame: pd.DataFrame, root: Path) -> list[str]:
+def _file_faults(frame: pd.DataFrame, root: Path, *, must_exist: bool) -> list[str]:
     faults = []
     for relative in frame["path"].dropna():
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts:
             faults.append(f"path {relative} may leave the root; give paths below it, without '..'")
-        elif not (root / path).is_file():
+        elif must_exist and not (root / path).is_file():
             faults.append(f"file {relative} does not exist")
     return faults
+
+
+def file_bytes(paths: pd.Series, root: Path) -> pd.Series:
+    """Return each file's size in bytes; -1 where there is none."""
+    files = [root / path for path in paths]
+    return pd.Series(
+        [f.stat().st_size if f.is_file() else -1 for f in files], paths.index, dtype="int64"
+    )
 
 
 def _digest(cohort: Cohort) -> str:
@@ -132,6 +181,6 @@ def _digest(cohort: Cohort) -> str:
         # one spelling of "missing", whichever of None, NaN and NA the table happens to hold
         values = frame[column].astype(object).where(frame[column].notna(), "")
         state.update("\x1f".join([f"\x1e{column}", *map(str, values)]).encode())
-    sizes = np.array([(cohort.root / path).stat().st_size for path in frame["path"]])
+    sizes = file_bytes(frame["path"], cohort.root).to_numpy()
     state.update(sizes.astype("<i8").tobytes())
     return state.hexdigest()[:20]

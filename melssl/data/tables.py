@@ -12,7 +12,7 @@ from pandas.errors import ParserWarning
 
 from melssl.errors import CohortError, listed
 
-MissingFiles = Literal["refuse", "leave_out"]
+MissingFiles = Literal["refuse", "leave_out", "keep"]
 
 
 def existing_root(source: str, root: Path | None) -> Path:
@@ -103,21 +103,19 @@ def encode(labels: pd.Series, index: Mapping[str, int]) -> pd.Series:
     return labels.astype(object).map(lambda label: codes.get(label))
 
 
-def file_bytes(paths: pd.Series, root: Path) -> pd.Series:
-    """Return each file's size in bytes; -1 where there is none."""
-    files = [root / path for path in paths]
-    return pd.Series(
-        [f.stat().st_size if f.is_file() else -1 for f in files], paths.index, dtype="int64"
-    )
-
-
 def keep_existing(
     frame: pd.DataFrame, root: Path, rule: MissingFiles
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the rows whose file exists and a note on the others; all rows under ``refuse``."""
+    """Return the rows whose file exists and a note on the others.
+
+    All rows stay under ``refuse``, for Cohort to name what is missing, and under ``keep``, which
+    makes a cohort without images.
+    """
     if rule == "refuse":
         return frame, ()
     here = [(root / path).is_file() for path in frame["path"]]
-    left_out = len(frame) - sum(here)
-    note = (f"{left_out} samples left out: their files are missing",) if left_out else ()
+    absent = len(frame) - sum(here)
+    if rule == "keep":
+        return frame, (f"a table without images: {absent} files are missing",)
+    note = (f"{absent} samples left out: their files are missing",) if absent else ()
     return frame[here], note

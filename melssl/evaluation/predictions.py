@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +19,10 @@ class Predictions:
 
     Shapes: ``sample_id``, ``patient_id`` (N,) of str; ``target`` (N,) int in 0..K-1;
     ``probability`` (N, K), rows sum to 1; ``prior`` (K,) class shares among the labels of the
-    budget, the only labels that a decision threshold may come from.
+    budget, the only labels that a decision threshold may come from; ``camera`` (N,) of str, the
+    acquisition group of each sample where the cohort knows it; ``thresholds`` the score above
+    which a sample is called positive, by the specificity in per cent that it was chosen for, from
+    labels of the budget.
     """
 
     sample_id: np.ndarray
@@ -26,11 +30,15 @@ class Predictions:
     target: np.ndarray
     probability: np.ndarray
     prior: np.ndarray
+    camera: np.ndarray | None = None
+    thresholds: Mapping[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         n, k = self.probability.shape
         if not (len(self.sample_id) == len(self.patient_id) == len(self.target) == n):
             raise ArtifactError("predictions: columns differ in length")
+        if self.camera is not None and len(self.camera) != n:
+            raise ArtifactError(f"predictions: {n} samples but {len(self.camera)} cameras")
         if len(self.prior) != k:
             raise ArtifactError(f"predictions: {k} classes but {len(self.prior)} priors")
         if not np.isfinite(self.probability).all():
@@ -59,15 +67,17 @@ class Predictions:
         return np.searchsorted(self.patients, self.patient_id)
 
     def frame(self) -> pd.DataFrame:
-        """Return the table that is stored: ids, target, ``p0 .. p{K-1}``."""
+        """Return the table that is stored: ids, target, camera if known, ``p0 .. p{K-1}``."""
         columns = {f"p{k}": self.probability[:, k] for k in range(self.n_classes)}
         ids = {"sample_id": self.sample_id, "patient_id": self.patient_id, "target": self.target}
-        return pd.DataFrame(ids | columns)
+        camera = {} if self.camera is None else {"camera": self.camera}
+        return pd.DataFrame(ids | camera | columns)
 
     def save(self, path: Path) -> None:
-        """Write a parquet file; the prior travels in the frame's attributes."""
+        """Write a parquet file; prior and thresholds travel in the frame's attributes."""
         frame = self.frame()
         frame.attrs["prior"] = [float(share) for share in self.prior]
+        frame.attrs["thresholds"] = {str(at): float(t) for at, t in self.thresholds.items()}
         frame.to_parquet(path, index=False)
 
     @classmethod
@@ -81,4 +91,6 @@ class Predictions:
             target=frame["target"].to_numpy(np.int64),
             probability=frame[scores].to_numpy(np.float64),
             prior=np.array(frame.attrs["prior"]),
+            camera=frame["camera"].to_numpy(object) if "camera" in frame else None,
+            thresholds={int(at): float(t) for at, t in frame.attrs["thresholds"].items()},
         )

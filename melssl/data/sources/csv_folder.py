@@ -8,14 +8,13 @@ from typing import ClassVar, Literal
 import pandas as pd
 from pydantic import field_validator
 
-from melssl.data.cohort import REQUIRED, UNLABELLED, Cohort
+from melssl.data.cohort import REQUIRED, UNLABELLED, Cohort, file_bytes
 from melssl.data.sources.base import SourceConfig
 from melssl.data.tables import (
     MissingFiles,
     blank,
     encode,
     existing_root,
-    file_bytes,
     keep_existing,
     read_tables,
 )
@@ -84,6 +83,7 @@ class CsvFolder(SourceConfig):
             clinical=self.clinical,
             acquisition=("bytes", *self.acquisition),
             notes=(*alone, *left_out),
+            has_images=self.missing_files != "keep",
         )
 
     def _table(self) -> pd.DataFrame:

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 import pandas as pd
 
-from melssl.data.cohort import Cohort
+from melssl.data.cohort import Cohort, file_bytes
 from melssl.data.sources.base import SourceConfig
-from melssl.data.tables import blank, encode, existing_root, file_bytes, numbers, read_tables
+from melssl.data.tables import blank, encode, existing_root, numbers, read_tables
 from melssl.errors import CohortError, listed
 
 METADATA = "HAM10000_metadata.csv"

@@ -10,9 +10,9 @@ from typing import ClassVar, Literal
 import pandas as pd
 from pydantic import field_validator
 
-from melssl.data.cohort import Cohort
+from melssl.data.cohort import Cohort, file_bytes
 from melssl.data.sources.base import SourceConfig
-from melssl.data.tables import existing_root, file_bytes
+from melssl.data.tables import existing_root
 from melssl.errors import CohortError, listed
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")

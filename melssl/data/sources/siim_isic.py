@@ -7,14 +7,13 @@ from typing import ClassVar, Literal
 
 import pandas as pd
 
-from melssl.data.cohort import UNLABELLED, Cohort
+from melssl.data.cohort import UNLABELLED, Cohort, file_bytes
 from melssl.data.sources.base import SourceConfig
 from melssl.data.tables import (
     MissingFiles,
     blank,
     encode,
     existing_root,
-    file_bytes,
     keep_existing,
     numbers,
     read_tables,
@@ -57,6 +56,7 @@ class SiimIsic(SourceConfig):
             clinical=("age", "sex", "site"),
             acquisition=("bytes", "width", "height") if self.sizes_csv else ("bytes",),
             notes=(*notes, *left_out),
+            has_images=self.missing_files != "keep",
         )
 
 
