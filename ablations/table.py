@@ -15,7 +15,7 @@ import pandas as pd
 from melssl.errors import ArtifactError, listed
 from melssl.files import publish, staged
 
-FORMAT = 1
+FORMAT = 2
 ORIGIN = ("study_key", "commit", "numbers_version", "cohort", "cohort_digest")
 SCALES = ("category", "linear", "log")
 REPEATS = ("fold", "draw", "seed")
@@ -29,8 +29,41 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     ),
     "missing": ("trial", "cell", *REPEATS, "status", "reason"),
     "curves": ("stage", "cells", "series", "step", "value"),
+    "comparisons": (
+        *("cell", "metric", "difference", "low", "high", "n_pairs", "n_planned", "n_folds"),
+        *("se", "p", "p_holm", "p_corrected", "refused", "worse", "same", "better", "detectable"),
+    ),
+    "savings": (
+        *("arm", "metric", "measure", "n_labels", "estimate", "low", "high"),
+        *("censored", "low_censored", "high_censored", "n_draws"),
+    ),
+    "variances": (
+        *("cell", "metric", "draw", "seed", "rest", "n_folds", "n_draws", "n_seeds"),
+        *("patients_se", "draws_se", "seeds_se"),
+    ),
+    "pooled": (
+        *("cell", "metric", "mean_of_folds", "pooled_raw", "pooled_rank"),
+        *("delong", "delong_low", "delong_high", "n_folds"),
+    ),
+    "subgroups": (
+        *("cell", "metric", "attribute", "group", *BUDGET, "estimate", "low", "high"),
+        *GAIN,
+    ),
+    "reliability": ("cell", "bin", "confidence", "frequency", "n_images"),
+    "encoders": (
+        *("cell", "spread", "healthy_spread", "effective_rank"),
+        *("camera_auc", "camera_accuracy", "n_cameras"),
+    ),
 }
-TEXT = ("trial", "cell", "metric", "status", "reason", "stage", "cells", "series")
+MAY_BE_EMPTY = tuple(COLUMNS)[4:]
+TEXT = (
+    *("trial", "cell", "metric", "status", "reason", "stage", "cells", "series"),
+    *("arm", "measure", "attribute", "group", "refused"),
+)
+
+
+def _none(name: str) -> pd.DataFrame:
+    return pd.DataFrame(columns=list(COLUMNS[name]))
 
 
 class TableError(ArtifactError):
@@ -85,6 +118,9 @@ class StudyInfo:
     ``control`` is the level of ``method`` that is the control, or None. ``origin`` holds at least
     ``study_key, commit, numbers_version, cohort, cohort_digest`` (see ``ORIGIN``), and library
     versions and machine. ``cohort`` is a free description: images, patients, positives, size.
+    ``references`` are the methods that see no image (metadata alone): they stand beside the arms
+    and are compared with nobody. ``rope`` is the largest difference that counts as none,
+    ``repeats`` how often the folds were dealt anew; ``audit`` says what the leak audit found.
     """
 
     name: str
@@ -99,6 +135,10 @@ class StudyInfo:
     draws: tuple[int, ...]
     seeds: tuple[int, ...]
     test_train_ratio: float
+    references: tuple[str, ...] = ()
+    rope: float = 0.01
+    repeats: int = 1
+    audit: tuple[str, ...] = ()
     cohort: dict[str, str | int | float] = field(default_factory=dict)
     origin: dict[str, str | int] = field(default_factory=dict)
 
@@ -140,6 +180,20 @@ class TrialTable:
     ``curves``: ``stage, cells`` (space-joined ids), ``series, step, value``: what was logged while
     training; a stage is written ``kind/key``, for example ``pretrain/3f9a0c``.
 
+    The others may be empty, and have the columns of ``COLUMNS`` with every factor besides:
+    ``comparisons``: one row per cell with a control, and metric that has intervals: the paired
+    difference with interval and standard error, ``n_pairs`` of ``n_planned`` pairs over
+    ``n_folds``; ``p`` (paired bootstrap) and ``p_holm`` (over all comparisons of the metric),
+    ``p_corrected`` (Nadeau-Bengio) or why it is ``refused``, the chances that the arm is ``worse``,
+    the ``same`` or ``better`` by more than ``rope``, and the difference ``detectable`` with 80 %.
+    ``savings``: one row per arm (a cell without its label fraction), metric, measure and, where
+    the measure has one, budget (``label_fraction``, ``n_labels``); ``censored`` means that
+    ``estimate`` is a bound, to be read "> estimate", likewise for ``low`` and ``high``.
+    ``variances``: what draws and seeds add to a cell's score, as variances of one trial and as
+    standard errors of the mean. At each arm's largest budget only: ``pooled`` (three ways to one
+    score of all folds, DeLong beside them), ``subgroups`` (``n_*`` count the tested), and
+    ``reliability``. ``encoders``: health of an arm's embeddings, and whether they know the camera.
+
     A factor that does not apply to a cell is empty there. Where ``trials`` has a column named like
     a key of the origin (``cohort_digest``, ``numbers_version``), it must hold the origin's value.
 
@@ -153,8 +207,15 @@ class TrialTable:
     cells: pd.DataFrame
     missing: pd.DataFrame
     curves: pd.DataFrame
+    comparisons: pd.DataFrame = field(default_factory=lambda: _none("comparisons"))
+    savings: pd.DataFrame = field(default_factory=lambda: _none("savings"))
+    variances: pd.DataFrame = field(default_factory=lambda: _none("variances"))
+    pooled: pd.DataFrame = field(default_factory=lambda: _none("pooled"))
+    subgroups: pd.DataFrame = field(default_factory=lambda: _none("subgroups"))
+    reliability: pd.DataFrame = field(default_factory=lambda: _none("reliability"))
+    encoders: pd.DataFrame = field(default_factory=lambda: _none("encoders"))
 
-    FRAMES = ("trials", "cells", "missing", "curves")
+    FRAMES = tuple(COLUMNS)
 
     def __post_init__(self) -> None:
         faults = _info_faults(self.info) + _column_faults(self)
@@ -232,6 +293,8 @@ def _column_faults(table: TrialTable) -> list[str]:
     faults = []
     for name in table.FRAMES:
         frame: pd.DataFrame = getattr(table, name)
+        if name in MAY_BE_EMPTY and frame.empty:
+            continue
         wanted = COLUMNS[name] if name == "curves" else COLUMNS[name] + factors
         missing = [column for column in wanted if column not in frame]
         if missing:
