@@ -5,7 +5,7 @@ SHELL := /bin/sh
 READY := .venv/.ready
 RUN := .venv/bin/python
 
-.PHONY: help demo test check bench lock environment clean
+.PHONY: help demo test check proofs bench lock environment clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -21,6 +21,12 @@ check: $(READY)  ## style and types: ruff and mypy --strict
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+
+proofs: $(READY)  ## long simulations behind docs/statistics.md and docs/protocol.md: about half an hour
+	@$(RUN) -m proofs.false_positives
+	@$(RUN) -m proofs.coverage
+	@$(RUN) -m proofs.bootstrap_speed
+	@$(RUN) -m proofs.near_duplicates
 
 bench: $(READY)  ## speed, each figure beside the obvious way's
 	@$(RUN) benchmarks/run.py

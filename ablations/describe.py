@@ -8,6 +8,7 @@ from ablations.cost import Estimate
 from ablations.options import RunOptions
 from ablations.plan import KINDS, Plan
 from ablations.vault import Vault
+from melssl.prepared import Prepared
 
 KIND_NAMES = {"pretrain": "encoders", "embed": "embeddings", "adapt": "trials"}
 
@@ -23,8 +24,10 @@ def plan_lines(plan: Plan) -> list[str]:
         f"  cohort   {cohort.name}: {len(cohort)} images of {n_patients} {cohort.patient_unit}s, "
         f"classes {', '.join(cohort.classes)}",
         *(f"  note     {note}" for note in cohort.notes),
+        *(f"  {line}" for line in _audit(prepared)),
+        *(f"  no {name}: {why}" for name, why in plan.absent.items()),
         f"  design   {_levels(plan)}",
-        f"           x {study.baseline.folds.n_folds} patient folds"
+        f"           x {_folds(plan)}"
         f" x up to {study.n_draws} draws x {n_seeds} seeds = {plan.n_planned} trials",
     ]
     for kind in KINDS:
@@ -74,6 +77,18 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _audit(prepared: Prepared) -> list[str]:
+    if prepared.audit is None:
+        return ["audit: not made yet; `run` compares all files first, and may merge patients"]
+    return prepared.audit.lines()
+
+
+def _folds(plan: Plan) -> str:
+    repeats = plan.study.n_repeats
+    again = f", dealt {repeats} times," if repeats > 1 else ""
+    return f"{plan.study.baseline.folds.n_folds} patient folds{again}"
 
 
 def _levels(plan: Plan) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from pydantic import Field, field_validator
@@ -21,7 +21,9 @@ class Study(Settings):
     """A full crossing of factors around a baseline.
 
     ``levels`` names factors and their values; ``method`` and ``label_fraction`` are always among
-    them. ``control`` is a method without pretext that stands beside every level.
+    them. ``control`` is a method without pretext that stands beside every level; ``references``
+    are methods that see no image (metadata alone), beside every label budget. The folds are dealt
+    anew ``n_repeats`` times.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -29,6 +31,8 @@ class Study(Settings):
     baseline: RunSpec = RunSpec()
     levels: dict[str, tuple[Value, ...]]
     control: str | None = "no_pretext"
+    references: tuple[str, ...] = ()
+    n_repeats: int = Field(1, ge=1)
     n_draws: int = Field(1, ge=1)
     n_seeds: int = Field(1, ge=1)
     overrides: tuple[str, ...] = ()
@@ -63,7 +67,7 @@ class Study(Settings):
         if factor is METHOD:
             own = given or (self.baseline.method.name,)
             beside = (self.control,) if self.control and self.control not in own else ()
-            return (*beside, *own)
+            return (*beside, *own, *(name for name in self.references if name not in own))
         return given or (self.baseline.budget.fraction,)
 
     def cells(self) -> tuple[Cell, ...]:
@@ -76,16 +80,36 @@ class Study(Settings):
 
     def trials(self) -> Iterator[Trial]:
         """Yield every planned trial once; at the full budget one draw holds all patients."""
+        folds = self.baseline.folds
+        deals = [folds.replace(seed=folds.seed + repeat) for repeat in range(self.n_repeats)]
+        dealt = list(enumerate(itertools.product(deals, range(folds.n_folds))))
         for cell in self.cells():
             n_draws = 1 if cell.spec.budget.fraction == 1 else self.n_draws
-            seeds = (None,) if "seed" in self.levels else range(self.n_seeds)
-            for fold, draw, seed in itertools.product(
-                range(self.baseline.folds.n_folds), range(n_draws), seeds
+            # what sees no image has no weights to initialise: one seed is all
+            n_seeds = self.n_seeds if cell.spec.method_class.sees == "images" else 1
+            seeds = (None,) if "seed" in self.levels else range(n_seeds)
+            for (place, (deal, fold)), draw, seed in itertools.product(
+                dealt, range(n_draws), seeds
             ):
                 budget = cell.spec.budget.replace(draw=draw)
                 own = cell.spec.seed if seed is None else self.baseline.seed + seed
-                spec = cell.spec.replace(fold=fold, budget=budget, seed=own)
-                yield Trial(cell=cell, fold=fold, draw=draw, seed=own, spec=spec)
+                spec = cell.spec.replace(folds=deal, fold=fold, budget=budget, seed=own)
+                yield Trial(cell=cell, fold=place, draw=draw, seed=own, spec=spec)
+
+    def compared(self, cells: Iterable[Cell]) -> dict[str, str | None]:
+        """Return the names of the cells that are compared with the control, each with its control.
+
+        None where no cell of the control has the same other levels; what sees no image is compared
+        with nobody.
+        """
+        cells = list(cells)
+        controls = [c for c in cells if self.control and c.method == self.control]
+        arms = [c for c in cells if controls and c.method != self.control]
+        return {
+            arm.name: next((c.name for c in controls if arm.agrees_with(c)), None)
+            for arm in arms
+            if arm.spec.method_class.sees == "images"
+        }
 
     def _cell(self, values: tuple[Value, ...]) -> Cell:
         spec = self.baseline
@@ -94,7 +118,7 @@ class Study(Settings):
             if factor.applies(spec):
                 spec = factor.change(spec, value)
                 levels.append((factor.name, value))
-            elif spec.method.name == self.control:
+            elif spec.method.name == self.control or spec.method_class.sees == "metadata":
                 levels.append((factor.name, None))
             else:
                 raise SpecError(
@@ -116,10 +140,21 @@ class Cell:
         """A readable identity: ``method=mae,label_fraction=0.1,mask_ratio=0.75``."""
         return ",".join(f"{name}={value}" for name, value in self.levels if value is not None)
 
+    @property
+    def method(self) -> Value | None:
+        """The level of the method."""
+        return dict(self.levels)[METHOD.name]
+
+    def agrees_with(self, control: Cell) -> bool:
+        """Say whether the levels are the same wherever the control has one, but for the method."""
+        theirs = dict(control.levels)
+        others = (level for level in self.levels if level[0] != METHOD.name)
+        return all(theirs.get(name) in (None, value) for name, value in others)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A cell on one fold, draw and seed."""
+    """A cell on one fold, draw and seed; ``fold`` counts on over the repeats of the folds."""
 
     cell: Cell
     fold: int

@@ -23,6 +23,10 @@ def _trains(spec: RunSpec) -> bool:
     return spec.method_class.trains
 
 
+def _sees_images(spec: RunSpec) -> bool:
+    return spec.method_class.sees == "images"
+
+
 def _with_method(spec: RunSpec, name: Value) -> RunSpec:
     """Keep the settings of the baseline's own method; take the defaults of any other."""
     return spec if spec.method.name == name else spec.replace(method=name)
@@ -97,6 +101,7 @@ BACKBONE = Factor(
     label="Backbone",
     values=("small_cnn", "resnet10t"),
     parse=str,
+    applies=_sees_images,
     change=lambda spec, value: spec.replace(backbone=value),
 )
 IMAGE_SIZE = Factor(
@@ -105,6 +110,7 @@ IMAGE_SIZE = Factor(
     values=(32, 48, 64),
     parse=int,
     scale="log",
+    applies=_sees_images,
     change=lambda spec, value: spec.replace(image_px=value),
 )
 PROTOCOL = Factor(
@@ -112,8 +118,20 @@ PROTOCOL = Factor(
     label="Protocol",
     values=("linear_probe", "knn", "fine_tune"),
     parse=str,
+    applies=_sees_images,
     change=lambda spec, value: (
         spec if spec.protocol.name == value else spec.replace(protocol=value)
+    ),
+)
+METADATA_COLUMNS = Factor(
+    name="metadata_columns",
+    label="Metadata",
+    values=("clinical", "acquisition", "clinical+acquisition"),
+    parse=str,
+    applies=lambda spec: spec.method.name == "metadata",
+    home=lambda spec: spec.replace(method="metadata"),
+    change=lambda spec, value: spec.replace(
+        method=spec.method.replace(columns=tuple(str(value).split("+")))
     ),
 )
 SEED = Factor(
@@ -121,6 +139,7 @@ SEED = Factor(
     label="Seed",
     values=(0, 1, 2),
     parse=int,
+    applies=_sees_images,
     change=lambda spec, value: spec.replace(seed=value),
 )
 
@@ -136,6 +155,7 @@ FACTORS: dict[str, Factor] = {
         BACKBONE,
         IMAGE_SIZE,
         PROTOCOL,
+        METADATA_COLUMNS,
         SEED,
     )
 }

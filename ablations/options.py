@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("loky", "sequential")
+REFERENCES = ("metadata_clinical", "metadata_all")
 
 
 def outputs() -> Path:
@@ -43,12 +44,19 @@ def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
     group.add_argument("--method", default="", help="pretext method(s) beside the control: simclr")
     group.add_argument("--fractions", default="", help="label budgets: 0.05,0.1,1 or 5%%,100%%")
     group.add_argument("--folds", default="", help="number of patient folds")
+    group.add_argument("--repeats", default="", help="how often the folds are dealt anew: 5")
     group.add_argument("--draws", default="", help="random draws of every budget below 100 %%")
     group.add_argument("--seeds", default="", help="training seeds")
     group.add_argument("--source", default="", help="cohort: synthetic, ham10000, siim_isic, ...")
     group.add_argument("--data-root", default="", help="folder of the cohort's official files")
     group.add_argument("--preset", default="", help="smoke, demo, cpu or gpu")
     group.add_argument("--control", default="no_pretext", help="the control's method, or 'none'")
+    group.add_argument(
+        "--baselines",
+        default="",
+        help=f"methods that see metadata only, or 'none' (default: {','.join(REFERENCES)},"
+        " where the cohort has such columns)",
+    )
     group.add_argument("--name", default="", help="name of the study and of its folder")
     group.add_argument(
         "--set",
@@ -144,6 +152,9 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
     levels = _levels(factors, getattr(args, "values", ""))
     if len(methods) > 1:
         levels.setdefault(METHOD.name, tuple(methods))
+    # metadata has no weights that could have been initialised otherwise
+    images = baseline.method_class.sees == "images"
+    control = args.control if images and args.control != "none" else None
     fractions = tuple(LABEL_FRACTION.parse(text) for text in _split(args.fractions))
     levels.setdefault(LABEL_FRACTION.name, fractions or sized.fractions)
     return Study.parse(
@@ -152,12 +163,18 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
             "question": _question(factors),
             "baseline": baseline,
             "levels": levels,
-            "control": None if args.control == "none" else args.control,
+            "control": control,
+            "references": _references(args.baselines) if images else (),
+            "n_repeats": _count("repeats", args.repeats, 1),
             "n_draws": _count("draws", args.draws, sized.n_draws),
             "n_seeds": _count("seeds", args.seeds, sized.n_seeds),
             "overrides": tuple(args.overrides),
         }
     )
+
+
+def _references(text: str) -> tuple[str, ...]:
+    return () if text == "none" else tuple(_split(text)) or REFERENCES
 
 
 def _with_cohort(baseline: RunSpec, source: str, root: str) -> RunSpec:

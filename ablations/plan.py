@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from ablations.design import Study, Trial
 from ablations.preparations import Preparations
 from ablations.vault import Vault
-from melssl.errors import SplitError, listed
+from melssl.errors import CohortError, SpecError, SplitError, listed
+from melssl.methods.metadata import MetadataSettings
+from melssl.prepared import Prepared
+from melssl.spec import ARMS_DIFFER_IN, RunSpec, differing
 from melssl.stages import Kind, Stage, stages
 
 KINDS: tuple[Kind, ...] = ("pretrain", "embed", "adapt")
@@ -28,7 +32,10 @@ class PlannedTrial:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a study needs: every stage once, and which of them the vault holds."""
+    """What a study needs: every stage once, and which of them the vault holds.
+
+    ``absent`` are the references that the cohort cannot have, with the reason.
+    """
 
     study: Study
     preparations: Preparations
@@ -36,6 +43,7 @@ class Plan:
     stages: dict[tuple[Kind, str], Stage]
     done: frozenset[tuple[Kind, str]] = frozenset()
     failed: frozenset[tuple[Kind, str]] = frozenset()
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def all_of(self, kind: Kind) -> list[Stage]:
         """Return all stages of a kind, in the order of first need."""
@@ -73,16 +81,21 @@ def make_plan(study: Study, preparations: Preparations, vault: Vault) -> Plan:
         SplitError: budgets that the cohort cannot give; all of them are named.
 
     """
+    baseline = preparations.of(study.baseline)
+    absent = {name: why for name in study.references if (why := without(name, baseline))}
     trials = tuple(
         PlannedTrial(trial=trial, stages=stages(trial.spec, preparations.of(trial.spec)))
         for trial in study.trials()
+        if trial.spec.method.name not in absent
     )
+    _check_images(trials, baseline)
+    _check_arms(study, trials)
     _check_budgets(trials, preparations)
     wanted: dict[tuple[Kind, str], Stage] = {}
     for planned in trials:
         for stage in planned.stages:
             wanted.setdefault((stage.kind, stage.key), stage)
-    plan = Plan(study=study, preparations=preparations, trials=trials, stages=wanted)
+    plan = Plan(study=study, preparations=preparations, trials=trials, stages=wanted, absent=absent)
     return looked_up(plan, vault)
 
 
@@ -95,6 +108,43 @@ def looked_up(plan: Plan, vault: Vault) -> Plan:
         done=frozenset(done & plan.stages.keys()),
         failed=frozenset(failed & plan.stages.keys() - done),
     )
+
+
+def without(reference: str, prepared: Prepared) -> str:
+    """Return why a cohort cannot have a metadata-only arm; nothing if it can."""
+    config = RunSpec.parse({"method": reference}).method
+    if not isinstance(config, MetadataSettings):
+        raise SpecError(f"baseline {reference!r} sees images; name it with --method")
+    try:
+        config.columns_of(prepared.cohort)
+    except CohortError as error:
+        return str(error)
+    return ""
+
+
+def _check_images(trials: tuple[PlannedTrial, ...], prepared: Prepared) -> None:
+    specs = [planned.trial.spec for planned in trials]
+    seeing = {spec.method.name for spec in specs if spec.method_class.sees == "images"}
+    if seeing and not prepared.cohort.has_images:
+        raise CohortError(
+            f"{prepared.cohort.name} is a table without images, and {', '.join(sorted(seeing))}"
+            " must see some; use --factor metadata_columns, or mend the files"
+        )
+
+
+def _check_arms(study: Study, trials: tuple[PlannedTrial, ...]) -> None:
+    """Refuse, before anything is trained, arms that differ from their control in too much."""
+    cells = {planned.trial.cell.name: planned.trial.cell for planned in trials}
+    faults = []
+    for name, control in study.compared(cells.values()).items():
+        parts = differing(cells[name].spec, cells[control].spec) if control else frozenset()
+        if parts - ARMS_DIFFER_IN:
+            faults.append(f"{name} and {control}: {', '.join(sorted(parts - ARMS_DIFFER_IN))}")
+    if faults:
+        raise SpecError(
+            f"an arm and its control may differ in {' and '.join(sorted(ARMS_DIFFER_IN))} only,"
+            f" these differ in more\n{listed(faults)}"
+        )
 
 
 def _check_budgets(trials: tuple[PlannedTrial, ...], preparations: Preparations) -> None:

@@ -22,8 +22,9 @@ class Preparations:
     def of(self, spec: RunSpec) -> Prepared:
         """Return what a spec needs, from memory or made now."""
         within = spec.within.plain() if spec.within else None
-        pixels = [spec.cohort.plain(), spec.store_side, spec.fit, spec.on_corrupt]
-        own = [*pixels, spec.folds.plain(), within]
+        external = spec.external.plain() if spec.external else None
+        pixels = [spec.cohort.plain(), external, spec.store_side, spec.fit, spec.on_corrupt]
+        own = [*pixels, spec.audit.plain(), spec.folds.plain(), within]
         key = digest(own)
         if key not in self._made:
             self._made[key] = prepare(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from ablations.collect import Finished, read_trial
+from ablations.finished import Finished, read_trial
 from ablations.plan import Plan, PlannedTrial
 from ablations.table import TrialTable
 from ablations.tracking import TrialRecord

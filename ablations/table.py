@@ -187,8 +187,9 @@ class TrialTable:
     ``p_corrected`` (Nadeau-Bengio) or why it is ``refused``, the chances that the arm is ``worse``,
     the ``same`` or ``better`` by more than ``rope``, and the difference ``detectable`` with 80 %.
     ``savings``: one row per arm (a cell without its label fraction), metric, measure and, where
-    the measure has one, budget (``label_fraction``, ``n_labels``); ``censored`` means that
-    ``estimate`` is a bound, to be read "> estimate", likewise for ``low`` and ``high``.
+    the measure has one, budget (``label_fraction``, ``n_labels``); a gain is positive where the arm
+    is better, whatever the metric's direction. ``censored`` is 1 where ``estimate`` is a bound to
+    be read "> estimate", -1 for "< estimate", else 0; likewise for ``low`` and ``high``.
     ``variances``: what draws and seeds add to a cell's score, as variances of one trial and as
     standard errors of the mean. At each arm's largest budget only: ``pooled`` (three ways to one
     score of all folds, DeLong beside them), ``subgroups`` (``n_*`` count the tested), and

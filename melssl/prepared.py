@@ -2,34 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from melssl.audit.audit import Audit, AuditSpec, audit, audit_key, check_sides
+from melssl.audit.evidence import EXTERNAL
+from melssl.audit.names import unlinked_names
 from melssl.data.cohort import Cohort
-from melssl.data.images import Images, SomeImages
+from melssl.data.images import Images, JoinedImages, NoImages, SomeImages
 from melssl.data.pixels import MANIFEST, PixelStore, store_key
+from melssl.data.sources.base import SourceConfig
 from melssl.errors import SpecError
 from melssl.settings import digest
 from melssl.spec import RunSpec, WithinFold
 from melssl.splits.budgets import LabelledSubset, labelled_subset
 from melssl.splits.folds import Fold, FoldPlan, FoldSpec, make_folds
+from melssl.training.optim import TrainSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class External:
+    """The external cohort, with patients named as the audit links them, and its pixels."""
+
+    cohort: Cohort
+    store: Path
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What all stages of a study share: the cohort, its folds, and where its pixels lie."""
+    """What all stages of a study share: the cohort, its folds, and where its pixels lie.
+
+    ``audit`` is None where the files were not compared yet, which is enough for a plan only.
+    """
 
     cohort: Cohort
     folds: FoldPlan
     store: Path
+    audit: Audit | None = None
+    external: External | None = None
 
     def images(self) -> Images:
-        """Open the pixel store; its rows are the cohort's, also where that is a part of it."""
-        store = PixelStore.open(self.store)
-        rows = store.rows(self.cohort.frame["sample_id"])
-        return store if np.array_equal(rows, np.arange(len(store))) else SomeImages(store, rows)
+        """Open the pixel store; its rows are the cohort's, also where that is a part of it.
+
+        Behind them come those of the external cohort, if there is one.
+        """
+        if not self.cohort.has_images:
+            return NoImages(self.cohort.name)
+        own = _rows_of(self.cohort, self.store)
+        if self.external is None:
+            return own
+        other = _rows_of(self.external.cohort, self.external.store)
+        return JoinedImages(own, len(self.cohort), other)
 
     def fold(self, spec: RunSpec) -> Fold:
         """Return the fold that the run tests on."""
@@ -55,36 +82,100 @@ class Prepared:
 def prepare(
     spec: RunSpec, cache: Path, *, decode: bool = True, workers: int = 1, progress: bool = False
 ) -> Prepared:
-    """Load the cohort, decode its images once, and make its folds or take them from file.
+    """Load the cohort, audit it, decode its images once, and make its folds or take them from file.
 
-    With ``decode=False`` nothing is decoded: enough for a plan. A run within an outer fold takes
-    its pixels from the whole cohort's store.
+    With ``decode=False`` no file is read but tables: enough for a plan. A run within an outer fold
+    takes its pixels from the whole cohort's store.
+
+    Raises:
+        PatientOverlapError: the audit links patients that would stand on two sides.
+
     """
-    cohort = spec.cohort.load(cache / "cohorts")
-    store = cache / "pixels" / store_key(cohort, size_px=spec.store_side, fit=spec.fit)
-    if decode:
+    work = _Work(cache=cache, decode=decode, workers=workers, progress=progress)
+    cohort, store = _decoded(spec.cohort, spec, work)
+    external = None
+    if spec.external is not None:
+        others, their_store = _decoded(spec.external, spec, work)
+        external = External(cohort=others, store=their_store)
+    found = _audited(cohort, external, spec.audit, work)
+    if found is not None:
+        cohort = _renamed(cohort, found.units)
+    if external is not None:
+        others = external.cohort
+        units = found.external_units if found else unlinked_names(others.frame["patient_id"])
+        external = replace(external, cohort=_renamed(others, units))
+    if spec.within is not None:
+        outer = _at(_folds(cohort, spec.within.folds, cache / "folds"), spec.within.fold)
+        cohort = _within(cohort, spec.within, outer)
+        if external is not None:
+            external = replace(external, cohort=_never_tested(external.cohort, outer))
+    folds = _folds(cohort, spec.folds, cache / "folds")
+    if found is not None:
+        for fold in folds.folds:
+            check_sides(found, fold.train, fold.test)
+    return Prepared(cohort=cohort, folds=folds, store=store, audit=found, external=external)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What preparing may do, and with how many processes."""
+
+    cache: Path
+    decode: bool
+    workers: int
+    progress: bool
+
+
+def _decoded(source: SourceConfig, spec: RunSpec, work: _Work) -> tuple[Cohort, Path]:
+    """Return a source's cohort, less what cannot be decoded, and where its pixels lie."""
+    cohort = source.load(work.cache / "cohorts")
+    store = work.cache / "pixels" / store_key(cohort, size_px=spec.store_side, fit=spec.fit)
+    if work.decode and cohort.has_images:
         PixelStore.build(
             cohort,
             store,
             size_px=spec.store_side,
             fit=spec.fit,
             on_corrupt=spec.on_corrupt,
-            workers=workers,
-            progress=progress,
+            workers=work.workers,
+            progress=work.progress,
         )
     if (store / MANIFEST).exists():
         excluded = PixelStore.open(store).excluded
         if excluded:
             cohort = cohort.without(list(excluded), "image cannot be decoded")
-    if spec.within is not None:
-        cohort = _within(cohort, spec.within, cache / "folds")
-    folds = _folds(cohort, spec.folds, cache / "folds")
-    return Prepared(cohort=cohort, folds=folds, store=store)
+    return cohort, store
 
 
-def _within(cohort: Cohort, within: WithinFold, folder: Path) -> Cohort:
+def _audited(
+    cohort: Cohort, external: External | None, spec: AuditSpec, work: _Work
+) -> Audit | None:
+    """Return the audit from file, or made now; None where none is there and none may be made."""
+    others = external.cohort if external else None
+    path = work.cache / "audits" / f"{audit_key(cohort, spec, others)}.json"
+    if path.exists():
+        return Audit.load(path)
+    if not (work.decode or spec.images == "off" or not cohort.has_images):
+        return None
+    found = audit(
+        cohort,
+        spec,
+        others,
+        workers=work.workers,
+        progress=work.progress,
+        cache=work.cache / "audits",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found.save(path)
+    return found
+
+
+def _renamed(cohort: Cohort, units: Mapping[str, str]) -> Cohort:
+    return cohort.merged(units, "linked patients are one (see the audit)") if units else cohort
+
+
+def _within(cohort: Cohort, within: WithinFold, outer: Fold) -> Cohort:
     """Return the training patients of an outer fold, with the labels of its budget."""
-    outer = _at(_folds(cohort, within.folds, folder), within.fold)
     inner = cohort.only(outer.train, f"not of the training patients of outer fold {outer.index}")
     if within.budget is None:
         return inner
@@ -92,6 +183,12 @@ def _within(cohort: Cohort, within: WithinFold, folder: Path) -> Cohort:
     known = labelled_subset(cohort.frame, outer, within.budget, within.folds.seed, n_classes)
     share, draw = known.fraction, known.draw
     return inner.labelled_only_in(known.sample_ids, f"outside budget {share:g}, draw {draw}")
+
+
+def _never_tested(external: Cohort, outer: Fold) -> Cohort:
+    mine = external.frame["patient_id"].isin(outer.test)
+    tested = external.frame.loc[mine, "sample_id"].tolist()
+    return external.without(tested, f"of test patients of outer fold {outer.index}")
 
 
 def _at(plan: FoldPlan, fold: int) -> Fold:
@@ -110,10 +207,73 @@ def _folds(cohort: Cohort, spec: FoldSpec, folder: Path) -> FoldPlan:
     return plan
 
 
-def pool_rows(spec: RunSpec, prepared: Prepared) -> np.ndarray:
-    """Return the cohort rows that pretraining may see: the training patients of the fold only."""
-    frame = prepared.cohort.frame
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """What pretraining sees: rows (N,) of ``Prepared.images``, with their ids and patients (N,).
+
+    ``training`` is its schedule; ``target`` (N,) holds classes for a method that uses labels.
+    """
+
+    rows: np.ndarray
+    sample_ids: np.ndarray
+    patients: np.ndarray
+    training: TrainSpec
+    target: np.ndarray | None = None
+
+
+def pool(spec: RunSpec, prepared: Prepared) -> Pool:
+    """Return the samples that pretraining sees: no test patient, unless it is transductive.
+
+    A method that uses labels sees the budget's samples instead, for as long as the pool would take.
+
+    Raises:
+        SpecError: an external pool was asked for and there is nothing external.
+
+    """
+    frame, method = _pool_frame(spec, prepared), spec.method_class
+    rows = _pool_rows(spec, prepared, frame["patient_id"])
+    training, target = spec.pretraining, None
+    if method.uses_labels:
+        n_pool, labelled = len(rows), set(prepared.budget(spec).sample_ids)
+        rows = np.flatnonzero(prepared.cohort.frame["sample_id"].isin(labelled))
+        # over and over, so that an epoch is as long as the pool's and steps are as large
+        rows = np.tile(rows, max(1, n_pool // len(rows)))
+        target = frame["target"].to_numpy(np.int64)[rows]
+        training = method.schedule(spec.method, training, n_pool, len(rows))
+    return Pool(
+        rows=rows,
+        sample_ids=frame["sample_id"].to_numpy(object)[rows],
+        patients=frame["patient_id"].to_numpy(object)[rows],
+        training=training,
+        target=target,
+    )
+
+
+def _pool_frame(spec: RunSpec, prepared: Prepared) -> pd.DataFrame:
+    own = prepared.cohort.frame
+    if spec.pool != "external" or prepared.external is None:
+        return own
+    theirs = prepared.external.cohort.frame
+    # two cohorts may call two samples by one name
+    theirs = theirs.assign(sample_id=f"{EXTERNAL}:" + theirs["sample_id"])
+    return pd.concat([own, theirs], ignore_index=True)
+
+
+def _pool_rows(spec: RunSpec, prepared: Prepared, patients: pd.Series) -> np.ndarray:
+    learned, tested = prepared.learned_from(spec), prepared.fold(spec).test
+    if spec.pool == "train":
+        return np.flatnonzero(patients.isin(learned))
     if spec.pool == "train+test":
-        return np.arange(len(frame))
-    rows: np.ndarray = np.flatnonzero(frame["patient_id"].isin(prepared.learned_from(spec)))
-    return rows
+        return np.arange(len(patients))
+    if prepared.external is None and set(patients) <= learned | tested:
+        raise SpecError(
+            "pool=external: expected an external cohort or patients without any label, found none;"
+            " name a cohort with external.source and external.root"
+        )
+    return np.flatnonzero(~patients.isin(tested))
+
+
+def _rows_of(cohort: Cohort, directory: Path) -> Images:
+    store = PixelStore.open(directory)
+    rows = store.rows(cohort.frame["sample_id"])
+    return store if np.array_equal(rows, np.arange(len(store))) else SomeImages(store, rows)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
+from melssl.audit.audit import AuditSpec
 from melssl.backbones import backbone_config
 from melssl.backbones.base import BackboneConfig
 from melssl.backbones.cnn import SmallCnn
@@ -20,17 +21,23 @@ from melssl.evaluation.protocols.linear_probe import LinearProbe
 from melssl.methods import METHODS
 from melssl.methods.base import Method, MethodConfig
 from melssl.methods.simclr import SimClrConfig
-from melssl.settings import Settings, choose
+from melssl.settings import Json, Settings, choose
 from melssl.splits.budgets import BudgetSpec
 from melssl.splits.folds import FoldSpec
 from melssl.training.optim import TrainSpec
 
-NUMBERS_VERSION = 1
-"""Bumped when a change of code alters numbers; it enters every key."""
+STAGE_VERSIONS: dict[str, int] = {"pretrain": 1, "embed": 1, "adapt": 2}
+"""Bumped when a change of code alters what a stage of that kind leaves; it enters its key."""
+NUMBERS_VERSION = max(STAGE_VERSIONS.values())
+"""The version that tables and figures carry."""
 
 
 def _source(data: object) -> SourceConfig:
     return choose(SOURCES, data, "source")
+
+
+def _external(data: object) -> SourceConfig | None:
+    return None if data is None else _source(data)
 
 
 def _method(data: object) -> MethodConfig:
@@ -70,13 +77,19 @@ class RunSpec(Settings):
     cohort: Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_source)] = Synthetic()
     image_px: int = Field(48, ge=16, description="side of the images that the backbone sees")
     store_px: int | None = Field(None, ge=16, description="side in the store; None: image_px")
+    audit: AuditSpec = AuditSpec()
+    external: Annotated[SerializeAsAny[SourceConfig] | None, BeforeValidator(_external)] = Field(
+        None, description="another cohort, unlabelled, for pool=external"
+    )
     fit: Literal["crop", "squash"] = Field("crop", description="how an oblong image becomes square")
     on_corrupt: Literal["refuse", "exclude"] = "refuse"
     folds: FoldSpec = FoldSpec()
     fold: int = Field(0, ge=0)
     within: WithinFold | None = Field(None, description="the fold to stay in when tuning")
-    pool: Literal["train", "train+test"] = Field(
-        "train", description="whose images pretraining sees; train+test is transductive"
+    pool: Literal["train", "train+test", "external"] = Field(
+        "train",
+        description="whose images pretraining sees: the fold's training patients; all patients"
+        " (transductive); or the training patients, those without any label, and `external`",
     )
     budget: BudgetSpec = BudgetSpec()
     views: Annotated[ViewRecipe, BeforeValidator(_views)] = VIEW_PRESETS["medical"]
@@ -97,3 +110,26 @@ class RunSpec(Settings):
     def method_class(self) -> type[Method]:
         """The method that the settings name."""
         return METHODS[self.method.name]
+
+
+ARMS_DIFFER_IN = frozenset({"method", "pretraining"})
+
+
+def differing(a: RunSpec, b: RunSpec) -> frozenset[str]:
+    """Return the parts in which two runs differ; two arms of a comparison in ``ARMS_DIFFER_IN``.
+
+    ``pretraining`` stands for all that only pretraining reads: schedule, views, pool, external.
+    Where files lie is no part of a run.
+    """
+    one, other = _parts(a), _parts(b)
+    return frozenset(name for name in one if one[name] != other[name])
+
+
+def _parts(spec: RunSpec) -> dict[str, Json]:
+    plain = spec.plain() | {"method": dict(spec.method.identity())}
+    own = {name: plain.pop(name) for name in ("views", "pool", "external")}
+    plain["pretraining"] = {"schedule": plain["pretraining"], **own}
+    if not spec.method_class.trains:
+        plain["pretraining"] = None
+    plain["cohort"] = {name: x for name, x in spec.cohort.plain().items() if name != "root"}
+    return plain

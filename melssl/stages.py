@@ -13,11 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from melssl.evaluation.protocols.linear_probe import LinearProbe
 from melssl.prepared import Prepared
 from melssl.settings import Json, digest
-from melssl.spec import NUMBERS_VERSION, RunSpec
+from melssl.spec import STAGE_VERSIONS, RunSpec
 
 Kind = Literal["pretrain", "embed", "adapt"]
+Payload = dict[str, Json]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,57 +29,76 @@ class Stage:
     kind: Kind
     key: str
     spec: RunSpec
-    payload: dict[str, Json]
+    payload: Payload
     needs: tuple[tuple[Kind, str], ...] = ()
 
 
 def stages(spec: RunSpec, prepared: Prepared) -> tuple[Stage, ...]:
-    """Return the stages of a run in order; the last one is the trial itself."""
-    method: dict[str, Json] = dict(spec.method.identity())
-    pretrain: dict[str, Json] = {
+    """Return the stages of a run in order; the last one is the trial itself.
+
+    A method that sees metadata only has no pretraining: its features are its embeddings, judged by
+    the linear probe whatever the study's protocol is.
+    """
+    if spec.method_class.sees == "metadata":
+        spec = spec.replace(protocol=LinearProbe(), seed=0)
+        chain = [_stage("embed", spec, _table(spec, prepared))]
+    else:
+        chain = [_stage("pretrain", spec, _pretraining(spec, prepared))]
+        if spec.protocol.reads == "embeddings":
+            chain.append(_stage("embed", spec, _pixels(spec, prepared), chain[0]))
+    chain.append(_stage("adapt", spec, _judging(spec, prepared), chain[-1]))
+    return tuple(chain)
+
+
+def _pretraining(spec: RunSpec, prepared: Prepared) -> Payload:
+    payload: Payload = {
         "backbone": spec.backbone.plain(),
         "image_px": spec.image_px,
-        "method": method,
+        "method": dict(spec.method.identity()),
         "seed": spec.seed,
     }
-    if spec.method_class.trains:
-        pretrain |= {
-            "cohort": prepared.cohort.digest,
-            "store": [spec.store_side, spec.fit],
-            "folds": prepared.folds.digest,
-            "fold": spec.fold,
-            "pool": spec.pool,
-            "views": spec.views.plain(),
-            "pretraining": spec.pretraining.plain(),
-        }
-    first = _stage("pretrain", spec, pretrain)
-    chain = [first]
-    if spec.protocol.reads == "embeddings":
-        pixels: dict[str, Json] = {
-            "cohort": prepared.cohort.digest,
-            "store": [spec.store_side, spec.fit],
-        }
-        chain.append(_stage("embed", spec, pixels, first))
-    adapt: dict[str, Json] = {
-        "cohort": prepared.cohort.digest,
-        "store": [spec.store_side, spec.fit],
-        "folds": prepared.folds.digest,
-        "fold": spec.fold,
+    if not spec.method_class.trains:
+        return payload
+    payload |= _pixels(spec, prepared) | _fold(spec, prepared)
+    payload |= {
+        "pool": spec.pool,
+        "views": spec.views.plain(),
+        "pretraining": spec.pretraining.plain(),
+    }
+    if spec.pool == "external" and prepared.external is not None:
+        payload["external"] = prepared.external.cohort.digest
+    if spec.method_class.uses_labels:
+        payload["budget"] = spec.budget.plain()
+    return payload
+
+
+def _table(spec: RunSpec, prepared: Prepared) -> Payload:
+    return {"cohort": prepared.cohort.digest, "method": dict(spec.method.identity())}
+
+
+def _pixels(spec: RunSpec, prepared: Prepared) -> Payload:
+    return {"cohort": prepared.cohort.digest, "store": [spec.store_side, spec.fit]}
+
+
+def _fold(spec: RunSpec, prepared: Prepared) -> Payload:
+    return {"folds": prepared.folds.digest, "fold": spec.fold}
+
+
+def _judging(spec: RunSpec, prepared: Prepared) -> Payload:
+    return {
+        **_pixels(spec, prepared),
+        **_fold(spec, prepared),
         "budget": spec.budget.plain(),
         "protocol": spec.protocol.plain(),
         "seed": spec.seed,
     }
-    chain.append(_stage("adapt", spec, adapt, chain[-1]))
-    return tuple(chain)
 
 
-def _stage(
-    kind: Kind, spec: RunSpec, payload: dict[str, Json], before: Stage | None = None
-) -> Stage:
+def _stage(kind: Kind, spec: RunSpec, payload: Payload, before: Stage | None = None) -> Stage:
     needs: tuple[tuple[Kind, str], ...] = ((before.kind, before.key),) if before else ()
-    whole: dict[str, Json] = {
+    whole: Payload = {
         "stage": kind,
-        "numbers_version": NUMBERS_VERSION,
+        "numbers_version": STAGE_VERSIONS[kind],
         "needs": [list(need) for need in needs],
         **payload,
     }

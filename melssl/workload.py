@@ -10,7 +10,7 @@ import torch
 from melssl.evaluation.protocols.fine_tune import Classifier, FineTune, LabelledFeed
 from melssl.methods.pool import PoolFeed
 from melssl.pipeline import build_backbone, build_method
-from melssl.prepared import Prepared, pool_rows
+from melssl.prepared import Pool, Prepared, pool
 from melssl.settings import Json, digest
 from melssl.stages import Stage
 from melssl.training.calibration import NoiseImages, seconds_per_image
@@ -30,22 +30,26 @@ def workload(stage: Stage, prepared: Prepared) -> Workload:
     """Return a stage's work: images through the net for training, 1 for a closed-form protocol."""
     spec = stage.spec
     net: dict[str, Json] = {"backbone": spec.backbone.plain(), "image_px": spec.image_px}
+    if spec.method_class.sees == "metadata" and stage.kind == "embed":
+        return _load("metadata", {"method": spec.method.name}, 1)
     if stage.kind == "embed":
         return _load("embed", net, len(prepared.cohort))
     if stage.kind == "pretrain" and not spec.method_class.trains:
         return _load("pretrain", net | {"method": spec.method.name}, 1)
     if stage.kind == "pretrain":
-        plan = spec.pretraining.steps(len(pool_rows(spec, prepared)))
+        seen = pool(spec, prepared)
+        plan = seen.training.steps(len(seen.rows))
         own: dict[str, Json] = {"method": spec.method.plain(), "how": spec.pretraining.precision}
         return _load("pretrain", net | own, plan.total * plan.batch_size)
     training = spec.protocol.training_spec()
     if training is None:
         return _load(spec.protocol.name, {"protocol": spec.protocol.plain()}, 1)
-    n_train = round(spec.budget.fraction * len(pool_rows(spec, prepared)))
+    learned = prepared.cohort.frame["patient_id"].isin(prepared.learned_from(spec))
+    n_train = round(spec.budget.fraction * int(learned.sum()))
     plan = training.steps(max(n_train, 1))
-    return _load(
-        spec.protocol.name, net | {"how": training.precision}, plan.total * plan.batch_size
-    )
+    trainings = 1 + spec.protocol.threshold_folds
+    units = trainings * plan.total * plan.batch_size
+    return _load(spec.protocol.name, net | {"how": training.precision}, units)
 
 
 def _load(name: str, what: dict[str, Json], units: float) -> Workload:
@@ -59,11 +63,12 @@ def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
     torch.set_num_threads(threads)
     rank = Rank(0, 1, torch.device(Runtime().device_kind()))
     if stage.kind == "pretrain" and spec.method_class.trains:
-        training = spec.pretraining
-        method = build_method(spec, training.batch_size, prepared)
+        training, rows = spec.pretraining, np.arange(spec.pretraining.batch_size)
+        classes = rows % 2 if spec.method_class.uses_labels else None
+        seen = Pool(rows=rows, sample_ids=rows, patients=rows, training=training, target=classes)
+        method = build_method(spec, seen, len(prepared.cohort.classes))
         recipes = method.recipes(spec.method, spec.views)
-        rows = np.arange(training.batch_size)
-        feed = PoolFeed(noise, rows, rows, recipes, spec.image_px)
+        feed = PoolFeed(noise, rows, rows, recipes, spec.image_px, classes)
         return seconds_per_image(method, feed, training, rank)
     if stage.kind == "adapt" and isinstance(spec.protocol, FineTune):
         training = spec.protocol.training

@@ -11,13 +11,16 @@ from typing import Any
 import pandas as pd
 
 from ablations.table import TableError, TrialTable
-from reports import style, tabular
+from reports import savings, style, tabular
+from reports.arms import arm_names, lines
 from reports.cells import LOST, label, main_metric, others, varying
 from reports.exhibit import Entry, Exhibit, FigureExhibit, Grid, TableExhibit
 from reports.exhibits import exhibits_of
-from reports.exhibits.main_table import MainTable, interval
+from reports.exhibits.main_table import MainTable
+from reports.numbers import COUNT, GAIN, SCORE, SHARE, interval
 from reports.series import method_name
 
+MOST_ARMS = 6
 FIGURE_FILES = tuple(f"_{width}.{kind}" for width in style.WIDTHS for kind in ("pdf", "png"))
 
 
@@ -127,7 +130,21 @@ def summary(table: TrialTable) -> str:
         rows=tuple(rows),
         n_labels=len(factors) - 1,
     )
-    return f"{info.name}: {style.found(info)}\n{tabular.to_text(grid)}"
+    return f"{info.name}: {style.found(info)}\n{tabular.to_text(grid)}{_saved(table)}"
+
+
+def _saved(table: TrialTable) -> str:
+    """Return one line on the labels saved, or nothing where they were not measured."""
+    if savings.measured(table, savings.MATCH).empty:
+        return ""
+    rows = savings.savings_by_arm(table)
+    title = "\nlabels to match the control's best (share saved): "
+    if len(rows) > MOST_ARMS:
+        return f"{title}{len(rows)} arms, see labels_saved"
+    return title + "; ".join(
+        f"{name} {lines(row, savings.MATCH, COUNT)[0]} ({lines(row, savings.SHARE, SHARE)[0]})"
+        for name, row in zip(arm_names(rows, table.info), rows.to_dict("records"), strict=True)
+    )
 
 
 def _numbers(row: Mapping[Hashable, Any]) -> list[str]:
@@ -135,8 +152,8 @@ def _numbers(row: Mapping[Hashable, Any]) -> list[str]:
     trials = f"{row['n_trials']}/{row['n_planned']}"
     if row["status"] == LOST:
         return [images, "missing", "", trials]
-    score = f"{row['estimate']:.3f} {interval(row['low'], row['high'], '{:.3f}')}"
+    score = f"{row['estimate']:.3f} {interval(row['low'], row['high'], SCORE)}"
     if pd.isna(row["difference"]):
         return [images, score, "", trials]
-    gain = interval(row["difference_low"], row["difference_high"], "{:+.3f}")
+    gain = interval(row["difference_low"], row["difference_high"], GAIN)
     return [images, score, f"{row['difference']:+.3f} {gain}", trials]

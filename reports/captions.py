@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from ablations.table import StudyInfo
@@ -20,8 +22,40 @@ def bars(info: StudyInfo) -> str:
 
 
 def resampled(info: StudyInfo) -> str:
-    """Return what the bootstrap redraws; the spread of draws and seeds is not in it."""
-    return f"bootstrap over the test {units(info)}; draws and seeds are averaged, not resampled"
+    """Return what the bootstrap redraws, and what it cannot redraw because there is only one."""
+    parts = (("draw", "draws of labels", len(info.draws)), ("seed", "seeds", len(info.seeds)))
+    redrawn = [f"the test {units(info)}", *(f"the {n} {many}" for _, many, n in parts if n > 1)]
+    single = " and one ".join(one for one, _, n in parts if n == 1)
+    missing = f"; there is only one {single}: what others would change is not in it"
+    return f"bootstrap over {_listed(redrawn)}{missing if single else ''}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def references(frame: pd.DataFrame, info: StudyInfo, look: str = "") -> str:
+    """Return which methods of a frame see no image; nothing if all do."""
+    seen = set(frame["method"].dropna())
+    names = [label(info, "method", name) for name in info.references if name in seen]
+    return f"References that see no image{look}: {_listed(names)}." if names else ""
+
+
+def better_is(info: StudyInfo) -> str:
+    """Return the direction of the main metric."""
+    return f"{'higher' if main_metric(info).higher_is_better else 'lower'} is better"
+
+
+def better(info: StudyInfo, than: str) -> str:
+    """Return on which side of ``than`` the main metric is better."""
+    side = "above" if main_metric(info).higher_is_better else "below"
+    return f"{side} {than} is better"
+
+
+def audit(info: StudyInfo) -> str:
+    """Return what the leak audit found, if there was one."""
+    lines = [line.removeprefix("audit: ").rstrip(".") for line in info.audit]
+    return f"Leak audit: {'; '.join(lines)}." if lines else ""
 
 
 def chance(info: StudyInfo) -> str:
@@ -48,4 +82,5 @@ def footing(info: StudyInfo) -> str:
     """Return how often things were repeated and where the numbers come from."""
     repeats = (("fold", info.folds), ("draw", info.draws), ("seed", info.seeds))
     counts = [f"{len(items)} {name}{'s' * (len(items) != 1)}" for name, items in repeats]
+    counts[0] += f" (dealt {info.repeats} times)" if info.repeats > 1 else ""
     return f"{found(info)}; {', '.join(counts)}. Origin: {'; '.join(origin(info))}."

@@ -46,7 +46,8 @@ def label(info: StudyInfo, factor: str, value: object) -> str:
 def planned_cells(table: TrialTable) -> pd.DataFrame:
     """Return every planned cell for the main metric, ordered by the study's levels.
 
-    Adds ``status``: full, partial (trials are missing) or missing (no result), and ``is_control``.
+    Adds ``status``: full, partial (trials are missing) or missing (no result), ``is_control``, and
+    ``is_reference`` for methods that see no image.
     """
     info = table.info
     factors = [factor.name for factor in info.factors]
@@ -62,6 +63,7 @@ def planned_cells(table: TrialTable) -> pd.DataFrame:
     partial = np.where(cells["n_trials"] < cells["n_planned"], PARTIAL, FULL)
     cells["status"] = np.where(cells["estimate"].isna(), LOST, partial)
     cells["is_control"] = (cells["method"] == info.control).astype(bool)
+    cells["is_reference"] = cells["method"].isin(info.references)
     return in_order(cells, info, factors).reset_index(drop=True)
 
 

@@ -5,49 +5,61 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from ablations.table import StudyInfo
 from reports import layout, style
 from reports.cells import LOST, PARTIAL, units
+from reports.legend import RING, handle, handles
 
-RING = 8.5
+ARROW = "<|-,head_width=0.15,head_length=0.3"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """What the axes of a curve say; ``scale`` is category, linear or log."""
+    """What the axes of a curve say; ``scale`` is category, linear or log.
+
+    ``reference`` is what to compare with: chance, zero, the diagonal where y is the same quantity
+    as x, or a floor at zero. ``columns`` is how many panels stand beside each other.
+    """
 
     scale: str
     x_label: str
     y_label: str
-    zero: bool = False
+    reference: Literal["chance", "zero", "diagonal", "floor"] = "chance"
     joined: bool = True
+    columns: int | None = None
 
 
 def draw_curves(frame: pd.DataFrame, info: StudyInfo, width: str, axis: Axis) -> Figure:
     """Draw a frame of curves, one panel per value of its column ``panel``.
 
     Rows by ``role``: ``line`` (a cell), ``band`` (a control that is the same at every x) and
-    ``trial``; columns as ``series_rows`` gives them.
+    ``trial``; columns as ``series_rows`` gives them. ``arrow_up`` and ``arrow_down``, if there, are
+    where a value is only known to lie beyond.
     """
     titles = list(dict.fromkeys(frame["panel"]))
-    page = layout.sheet(width, len(titles), share_y=True)
+    page = layout.sheet(width, len(titles), share_y=True, columns=axis.columns)
     for axes, title in zip(page.panels, titles, strict=True):
         _draw_panel(axes, frame[frame["panel"] == title], axis)
         if len(titles) > 1:
             layout.title(page, axes, title)
         _ticks(axes, frame, axis.scale)
+        if axis.reference == "diagonal":
+            _draw_diagonal(axes, frame)
     if "x_images" in frame:
         _head_ticks(page.corner, info)
     _references(page.panels, info, axis)
     labels = (axis.x_label, axis.y_label)
-    layout.finish(page, info, labels, _handles(frame, axis), names_on_x=axis.scale == "category")
+    keys = handles(frame, joined=axis.joined)
+    if axis.reference == "diagonal":
+        keys.append(handle("no label saved", style.DIAGONAL, "", line="-"))
+    layout.finish(page, info, labels, keys, names_on_x=axis.scale == "category")
     return page.figure
 
 
@@ -79,18 +91,44 @@ def _draw_band(axes: Axes, series: pd.DataFrame) -> None:
 def _draw_line(axes: Axes, series: pd.DataFrame, joined: bool) -> None:
     look = style.look(series["look"].iloc[0])
     x, y = series["at"], series["estimate"]
+    known = y.mask(series["beyond"] != 0) if "beyond" in series else y
     if joined:
-        axes.plot(x, y, color=look.colour, linestyle=look.line, zorder=2)
-    axes.vlines(x, series["low"], series["high"], color=look.colour, linewidth=1, zorder=2.5)
+        axes.plot(x, known, color=look.colour, linestyle=look.line, linewidth=look.width, zorder=2)
+    width = look.width / 1.2
+    axes.vlines(x, series["low"], series["high"], color=look.colour, linewidth=width, zorder=2.5)
     for status, face in (("full", look.face), (PARTIAL, "white")):
         here = series["status"] == status
-        axes.plot(x[here], y[here], look.marker, color=look.colour, mfc=face, zorder=3)
+        point = axes.plot(x[here], y[here], look.marker, color=look.colour, mfc=face, zorder=3)
+        point[0].set_markersize(look.size)
     lost = x[series["status"] == LOST]
     ends = axes.get_xaxis_transform()
     axes.plot(lost, np.full(len(lost), 0.04), "x", color=look.colour, transform=ends, clip_on=False)
     if "best" in series:
         best = series["best"].astype(bool)
         axes.plot(x[best], y[best], "o", color=look.colour, mfc="none", markersize=RING, zorder=3.5)
+    if "arrow_up" in series:
+        _draw_arrow(axes, x, series["arrow_up"], look.colour, 11)
+        _draw_arrow(axes, x, series["arrow_down"], look.colour, -11)
+
+
+def _draw_arrow(axes: Axes, x: pd.Series, y: pd.Series, colour: str, points: float) -> None:
+    for at, start in zip(x[y.notna()], y[y.notna()], strict=True):
+        axes.annotate(
+            *("", (at, start)),
+            xytext=(0, points),
+            textcoords="offset points",
+            arrowprops={"arrowstyle": ARROW, "color": colour, "shrinkA": 0, "shrinkB": 0},
+        )
+
+
+def _draw_diagonal(axes: Axes, frame: pd.DataFrame) -> None:
+    levels = frame.dropna(subset=["x"]).drop_duplicates("x").sort_values("x")
+    axes.set_yscale("log")
+    axes.set_yticks(levels["x"], [short(images) for images in levels["x_images"]])
+    axes.minorticks_off()
+    ends = levels["x"].iloc[[0, -1]]
+    axes.plot(ends, ends, color=style.DIAGONAL, linewidth=1, zorder=1.1)
+    axes.margins(y=0.14)
 
 
 def _ticks(axes: Axes, frame: pd.DataFrame, scale: str) -> None:
@@ -136,46 +174,9 @@ def _references(grid: Sequence[Axes], info: StudyInfo, axis: Axis) -> None:
     chance = info.metric(info.main_metric).chance
     low, high = grid[0].get_ylim()
     for axes in grid:
-        if axis.zero:
+        if axis.reference == "zero":
             axes.axhline(0, color="0.1", linewidth=0.8, zorder=1.1)
-        elif chance is not None and low <= chance <= high:
+        elif axis.reference == "chance" and chance is not None and low <= chance <= high:
             axes.axhline(chance, color=style.GREY, linestyle=":", linewidth=1, zorder=1.1)
-
-
-def _handles(frame: pd.DataFrame, axis: Axis) -> list[Line2D]:
-    handles = []
-    lines = frame[frame["role"] == "line"].drop_duplicates("series")
-    if set(lines["series"]) <= set(frame["x_label"]):
-        # The axis names them already.
-        lines = lines.iloc[:0]
-    for name, code in lines[["series", "look"]].itertuples(index=False):
-        look = style.look(code)
-        line = look.line if axis.joined else "none"
-        handles.append(_handle(name, look.colour, look.marker, line, look.face))
-    bands = frame[frame["role"] == "band"]
-    for name, codes in bands.groupby("series", sort=False)["look"]:
-        look = style.look(codes.iloc[0])
-        colour = look.colour if len(set(codes)) == 1 else style.GREY
-        handles.append(_handle(str(name), colour, "", look.line, colour))
-    if (frame["status"] == PARTIAL).any():
-        handles.append(_handle("trials missing", style.GREY, "o", "none", "white"))
-    if (frame["status"] == LOST).any():
-        handles.append(_handle("no result", style.GREY, "x", "none", style.GREY))
-    if "best" in frame and frame["best"].any():
-        handles.append(_handle("best level", style.GREY, "o", "none", "none", size=RING))
-    return handles
-
-
-def _handle(
-    name: str, colour: str, marker: str, line: style.Line, face: str, *, size: float = 4.0
-) -> Line2D:
-    return Line2D(
-        [],
-        [],
-        color=colour,
-        marker=marker,
-        linestyle=line,
-        markerfacecolor=face,
-        markersize=size,
-        label=name,
-    )
+        elif axis.reference == "floor":
+            axes.set_ylim(bottom=0)

@@ -60,13 +60,15 @@ class Entry:
 class Grid:
     """A printed table: one head per column, the first ``n_labels`` columns name the row.
 
-    ``prose`` says that the last column holds sentences, which may be broken.
+    ``prose`` says that the last column holds sentences, which may be broken. ``notes`` are
+    sentences below the rows, in the table itself.
     """
 
     heads: tuple[Entry, ...]
     rows: tuple[tuple[Entry, ...], ...]
     n_labels: int
     prose: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class TableExhibit(Exhibit):

@@ -59,11 +59,24 @@ class Sheet:
         return self.panels[(self.rows - 1) * self.columns]
 
 
-def sheet(width: str, n_panels: int, *, share_y: bool) -> Sheet:
-    """Return a sheet of a width of ``style.WIDTHS`` with panels that share x, and y if asked."""
+def sheet(
+    width: str,
+    n_panels: int,
+    *,
+    share_y: bool,
+    height: float | None = None,
+    columns: int | None = None,
+) -> Sheet:
+    """Return a sheet of a width of ``style.WIDTHS`` with panels that share x, and y if asked.
+
+    ``height`` is that of a panel in inches, by default less where there are several rows;
+    ``columns`` is by default what fits.
+    """
     few = 1 if n_panels <= 3 else 2
-    rows = math.ceil(n_panels / (3 if width == "double" else few))
-    columns = math.ceil(n_panels / rows)  # four panels stand two by two, not three and one
+    rows = math.ceil(n_panels / (columns or (3 if width == "double" else few)))
+    columns = columns or math.ceil(
+        n_panels / rows
+    )  # four panels stand two by two, not three and one
     figure = Figure(figsize=(style.WIDTHS[width], 2.0 * rows), dpi=style.DPI)
     FigureCanvasAgg(figure)
     grid = list(figure.subplots(rows, columns, sharex=True, sharey=share_y, squeeze=False).flat)
@@ -71,14 +84,14 @@ def sheet(width: str, n_panels: int, *, share_y: bool) -> Sheet:
         axes.tick_params(labelbottom=index + columns >= n_panels)
     for axes in grid[n_panels:]:
         axes.remove()
-    height = {1: 1.8, 2: 1.5}.get(rows, 1.3)
+    height = height or {1: 1.8, 2: 1.5}.get(rows, 1.3)
     return Sheet(figure=figure, panels=tuple(grid[:n_panels]), columns=columns, panel_height=height)
 
 
-def title(target: Sheet, axes: Axes, text: str) -> None:
-    """Write the title of a panel, wrapped to its width."""
+def title(target: Sheet, axes: Axes, text: str, *, above: float = 0.0) -> None:
+    """Write the title of a panel, wrapped to its width, ``above`` points higher than usual."""
     inches = target.figure.get_figwidth() / target.columns - 0.4
-    axes.set_title(_wrapped(text, inches), pad=3)
+    axes.set_title(_wrapped(text, inches), pad=3 + above)
 
 
 def finish(
@@ -117,8 +130,12 @@ def finish(
 
 
 def _wrapped(text: str, inches: float) -> str:
-    letters = int(inches / LETTER)
-    return "\n".join(part for line in text.split("\n") for part in textwrap.wrap(line, letters))
+    return "\n".join(filled(line, int(inches / LETTER)) for line in text.split("\n"))
+
+
+def filled(text: str, letters: int) -> str:
+    """Return text in lines of at most so many letters; words stay whole, also fine-tuning."""
+    return textwrap.fill(text, letters, break_on_hyphens=False)
 
 
 def _stamp(figure: Figure, info: StudyInfo) -> list[str]:
@@ -186,7 +203,7 @@ def _measured(
         top=legend + above + GAP,
         bottom=below + LINE * len(x_label.split("\n")) + strip + GAP,
         above=above + 2 * GAP,
-        between=inner + right + GAP,
+        between=inner + right + GAP * (3 if inner else 1),
     )
 
 

@@ -6,9 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ablations.table import FactorInfo, StudyInfo
-from reports.cells import label
-
-BUDGET = ("n_images", "n_patients", "n_positives")
+from reports.cells import label, others, panels, varying
 
 
 def series_rows(cells: pd.DataFrame, info: StudyInfo, x: str, by: str) -> pd.DataFrame:
@@ -22,9 +20,7 @@ def series_rows(cells: pd.DataFrame, info: StudyInfo, x: str, by: str) -> pd.Dat
     rows["series"], rows["look"] = _names(rows, info, by)
     factor = info.factor(x)
     rows["x"] = positions(rows[x], factor)
-    rows["x_label"] = [
-        method_name(info, value) if x == "method" else label(info, x, value) for value in rows[x]
-    ]
+    rows["x_label"] = [value_name(info, x, value) for value in rows[x]]
     order = {name: i for i, name in enumerate(dict.fromkeys(rows["series"]))}
     rank = rows["series"].map(order).astype(float) - (len(order) - 1) / 2
     rank = rank * (x != by)  # a series that is one level needs no room for others
@@ -33,11 +29,30 @@ def series_rows(cells: pd.DataFrame, info: StudyInfo, x: str, by: str) -> pd.Dat
     return rows
 
 
+def budget_rows(cells: pd.DataFrame, info: StudyInfo) -> pd.DataFrame:
+    """Return rows against the label fraction, one series per method, one panel per other levels.
+
+    ``x_images`` and ``x_patients`` are the mean sizes of a budget, to be printed below it.
+    """
+    budgets = cells.groupby("label_fraction")[["n_images", "n_patients"]].mean().round()
+    parts = [
+        series_rows(inside, info, "label_fraction", "method").assign(role="line", panel=title)
+        for title, inside in panels(cells, info, varying(cells, others(info)))
+    ]
+    rows = pd.concat(parts, ignore_index=True)
+    rows["x_images"] = rows["label_fraction"].map(budgets["n_images"])
+    rows["x_patients"] = rows["label_fraction"].map(budgets["n_patients"])
+    return rows
+
+
 def method_look(info: StudyInfo, method: object) -> str:
     """Return the look of a method: the same in every figure of a study."""
     if method == info.control:
         return "control"
-    values = [value for value in info.factor("method").values if value != info.control]
+    if method in info.references:
+        return f"reference:{info.references.index(str(method))}"
+    beside = {info.control, *info.references}
+    values = [value for value in info.factor("method").values if value not in beside]
     return f"method:{values.index(str(method))}"
 
 
@@ -52,6 +67,11 @@ def method_name(info: StudyInfo, method: object) -> str:
     """Return the printed name of a method; the control says that it is one."""
     name = label(info, "method", method)
     return name if method != info.control or "control" in name else f"{name} (control)"
+
+
+def value_name(info: StudyInfo, factor: str, value: object) -> str:
+    """Return the printed name of a value of any factor."""
+    return method_name(info, value) if factor == "method" else label(info, factor, value)
 
 
 def scale_of(factor: FactorInfo) -> str:
@@ -94,8 +114,12 @@ def _beside(x: pd.Series, rank: pd.Series, scale: str, n_series: int) -> pd.Seri
 
 
 def mark_best(rows: pd.DataFrame, groups: list[str], higher_is_better: bool) -> pd.Series:
-    """Say of each row whether it is the best of its group; nobody is where there is one score."""
+    """Say of each row whether it is the best of its group; nobody is where there is one score.
+
+    References are not in the contest: they see no image.
+    """
     score = rows["estimate"] if higher_is_better else -rows["estimate"]
+    score = score.mask(rows["is_reference"])
     keys = [rows[name] for name in groups]
     best = score.groupby(keys).transform("max")
     contest = score.groupby(keys).transform("count") > 1

@@ -17,7 +17,7 @@ from ablations.table import StudyInfo
 WIDTHS: Mapping[str, float] = {"single": 3.5, "double": 7.16}
 POINTS, STAMP = 8.0, 5.0
 DPI = 300
-GREY = "0.45"
+GREY, DIAGONAL = "0.45", "0.7"
 
 # Okabe-Ito without yellow (too light on paper) and black (the control's). Markers and dashes differ
 # as well, so that a grey print still tells the lines apart.
@@ -26,6 +26,9 @@ MARKERS = ("o", "^", "D", "v", "P", "X", "<", ">")
 DASHES: tuple[tuple[float, ...], ...] = ((), (5, 1.5), (1, 1), (5, 1, 1, 1), (8, 2))
 Line = Literal["-", "none"] | tuple[float, tuple[float, ...]]
 CONTROL_DASHES = (3.0, 1.5)
+# References see no image: they stand behind the arms, in thin grey dots.
+QUIET = ("0.55", "0.35", "0.65", "0.25")
+QUIET_MARKERS, QUIET_DASHES = ("p", "h", "8", "*"), (1.0, 2.5)
 
 _RC: dict[Any, Any] = {
     # This font comes with matplotlib: every machine draws the same glyphs.
@@ -66,6 +69,8 @@ class Look:
     marker: str
     dashes: tuple[float, ...] = ()
     hollow: bool = False
+    width: float = 1.2
+    size: float = 4.0
 
     @property
     def face(self) -> str:
@@ -88,7 +93,7 @@ def ink() -> Iterator[None]:
 
 
 def look(name: str) -> Look:
-    """Return the look of ``control``, ``method:i``, ``level:i/n`` or ``level-control:i/n``.
+    """Return the look of ``control``, ``method:i``, ``reference:i``, ``level[-control]:i/n``.
 
     Methods get unrelated colours; levels, which have an order, go from dark to light.
     """
@@ -100,6 +105,14 @@ def look(name: str) -> Look:
     if kind == "method":
         colour = COLOURS[index % len(COLOURS)]
         return Look(colour=colour, marker=marker, dashes=DASHES[index % len(DASHES)])
+    if kind == "reference":
+        return Look(
+            colour=QUIET[index % len(QUIET)],
+            marker=QUIET_MARKERS[index % len(QUIET_MARKERS)],
+            dashes=QUIET_DASHES,
+            width=0.8,
+            size=3.0,
+        )
     colour = to_hex(colormaps["viridis"](0.8 * index / max(count - 1, 1)))
     hollow = kind == "level-control"
     return Look(

@@ -51,6 +51,7 @@ def to_latex(grid: Grid, caption: str, name: str) -> str:
             *body,
             r"\bottomrule",
             r"\end{tabular}",
+            *(rf"\par\smallskip {escaped(note)}" for note in grid.notes),
             r"\end{table*}",
             "",
         ]
@@ -81,7 +82,8 @@ def to_markdown(grid: Grid, caption: str) -> str:
     aligned = [":--" if i < grid.n_labels else "--:" for i in range(len(grid.heads))]
     lines = [_md_row(grid.heads), "| " + " | ".join(aligned) + " |"]
     lines += [_md_row(row) for row in grid.rows]
-    return "\n".join([*lines, "", caption, ""])
+    notes = [line for note in grid.notes for line in (note, "")]
+    return "\n".join([*lines, "", *notes, caption, ""])
 
 
 def _md_row(row: tuple[Entry, ...]) -> str:

@@ -73,10 +73,12 @@ def _parser() -> argparse.ArgumentParser:
 def _search_from(args: argparse.Namespace) -> Search:
     from ablations.search import Tuning, make_search
 
-    if args.fractions or "," in args.method or args.control != "no_pretext":
+    beside = args.control != "no_pretext" or args.baselines
+    if args.fractions or args.repeats or "," in args.method or beside:
         raise SpecError(
-            "a search has one budget, one method and no control beside it: use --fraction 10% and "
-            "--method NAME, without --fractions and --control"
+            "a search has one budget, one deal of folds, one method and nothing beside it: use"
+            " --fraction 10% and --method NAME, without --fractions, --repeats, --control and"
+            " --baselines"
         )
     try:
         fraction = LABEL_FRACTION.parse(args.fraction)

@@ -24,14 +24,14 @@ HEAVY = {
 }
 # From the top down; an upper layer may import a lower one, or its own where that makes no circle.
 LAYERS = (
-    {"workload"},
+    {"__main__", "workload"},
     {"pipeline"},
     {"stages"},
     {"prepared"},
     {"spec"},
-    {"evaluation", "methods", "splits"},
+    {"audit", "evaluation", "methods", "splits"},
     {"training", "data"},
-    {"backbones", "seeding", "settings", "files", "errors"},
+    {"backbones", "statistics", "seeding", "settings", "files", "errors"},
 )
 DOORS = {  # all that the harness may know of the core
     *("melssl.spec", "melssl.prepared", "melssl.stages", "melssl.pipeline", "melssl.workload"),
@@ -39,6 +39,11 @@ DOORS = {  # all that the harness may know of the core
     "melssl.evaluation.predictions",
     "melssl.evaluation.metrics",
     "melssl.evaluation.uncertainty",
+    *("melssl.evaluation.pooling", "melssl.evaluation.reliability", "melssl.evaluation.subgroups"),
+    *("melssl.statistics.interval", "melssl.statistics.differences", "melssl.statistics.delong"),
+    *("melssl.statistics.levels", "melssl.statistics.labels_saved"),
+    "melssl.statistics.training_sets",
+    "melssl.methods.metadata",  # which cohorts can have a metadata-only arm
     "melssl.training.devices",  # Runtime: where a stage runs
     "melssl.files",
 }
@@ -50,7 +55,8 @@ LISTS = {  # folder: names of the base classes whose last descendants its `__ini
     "reports/exhibits": {"Exhibit", "FigureExhibit", "TableExhibit"},
 }
 COMMANDS = (
-    *("ablations/__main__.py", "study/label_fraction.py", "study/search.py"),
+    *("melssl/__main__.py", "ablations/__main__.py"),
+    *("study/label_fraction.py", "study/search.py"),
     *("reports/make_figures.py", "reports/make_tables.py"),
 )
 

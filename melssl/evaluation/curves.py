@@ -7,7 +7,7 @@ are NaN where the class, or its rest, has no weight.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -47,6 +47,26 @@ def sensitivity_at(
     )
 
 
+def roc_area_within(
+    predictions: Predictions, k: int, weights: np.ndarray, groups: Sequence[np.ndarray]
+) -> np.ndarray:
+    """Share of the pairs (class, rest) of one group of rows that are ranked rightly.
+
+    Pairs of all groups count alike, so a group weighs by its number of pairs; a tie counts one
+    half. NaN where no group holds both sides.
+    """
+    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for rows in groups:
+        if len(np.unique(predictions.target[rows] == k)) < 2:
+            continue
+        for part, tp, fp in _running(predictions, k, rows, weights):
+            right[part] += _ranked_pairs(tp, fp)
+            pairs[part] += tp[-1] * fp[-1]
+    undefined = np.full(len(weights), np.nan)
+    area: np.ndarray = np.divide(right, pairs, out=undefined, where=pairs > 0)
+    return area
+
+
 def midranks(values: np.ndarray) -> np.ndarray:
     """Return the ranks from 1 of ``values`` (n,); equal values share the mean of their ranks."""
     _, tie, count = np.unique(values, return_inverse=True, return_counts=True)
@@ -58,24 +78,33 @@ def _over_thresholds(
     predictions: Predictions, k: int, weights: np.ndarray, area: Area
 ) -> np.ndarray:
     """Apply ``area`` to true and false positive counts (G, r) at G descending thresholds."""
-    positive = predictions.target == k
-    group = _thresholds(predictions.probability[:, k], positive)
-    n_groups, n_patients = int(group.max()) + 1, len(predictions.patients)
-    counts = [
-        sparse.csr_array(
-            (np.ones(side.sum()), (group[side], predictions.patient[side])),
-            shape=(n_groups, n_patients),
-        )
-        for side in (positive, ~positive)
-    ]
     scores = np.empty(len(weights))
-    for part in _parts(len(weights), n_groups):
-        columns = np.ascontiguousarray(weights[part].T, dtype=np.float64)
-        tp, fp = (_accumulated(count @ columns) for count in counts)
+    everyone = np.arange(len(predictions.target))
+    for part, tp, fp in _running(predictions, k, everyone, weights):
         defined = (tp[-1] > 0) & (fp[-1] > 0)
         with np.errstate(invalid="ignore", divide="ignore"):
             scores[part] = np.where(defined, area(tp, fp), np.nan)
     return scores
+
+
+def _running(
+    predictions: Predictions, k: int, rows: np.ndarray, weights: np.ndarray
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Yield weightings with the true and false positives (G, r) of ``rows`` down G thresholds."""
+    positive, patient = predictions.target[rows] == k, predictions.patient[rows]
+    group = _thresholds(predictions.probability[rows, k], positive)
+    here, column = np.unique(patient, return_inverse=True)
+    n_groups = int(group.max()) + 1
+    counts = [
+        sparse.csr_array(
+            (np.ones(side.sum()), (group[side], column[side])), shape=(n_groups, len(here))
+        )
+        for side in (positive, ~positive)
+    ]
+    for part in _parts(len(weights), n_groups):
+        columns = np.ascontiguousarray(weights[part][:, here].T, dtype=np.float64)
+        tp, fp = (_accumulated(count @ columns) for count in counts)
+        yield part, tp, fp
 
 
 def _thresholds(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -108,10 +137,16 @@ def _accumulated(counts: np.ndarray) -> np.ndarray:
 
 
 def _roc_area(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+    area: np.ndarray = _ranked_pairs(tp, fp) / (tp[-1] * fp[-1])
+    return area
+
+
+def _ranked_pairs(tp: np.ndarray, fp: np.ndarray) -> np.ndarray:
+    """Pairs in which the positive stands higher, and half of the ties."""
     height = tp.copy()
     height[1:] += tp[:-1]
-    area: np.ndarray = np.einsum("gr,gr->r", _steps(fp), height) / (2 * tp[-1] * fp[-1])
-    return area
+    twice: np.ndarray = np.einsum("gr,gr->r", _steps(fp), height)
+    return twice / 2
 
 
 def _roc_area_above(tp: np.ndarray, fp: np.ndarray, sensitivity: float) -> np.ndarray:

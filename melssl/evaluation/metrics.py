@@ -8,17 +8,25 @@ a class has no test image (or no weight), is NaN.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from melssl.errors import SpecError
 from melssl.evaluation import curves
-from melssl.evaluation.predictions import Predictions
+from melssl.evaluation.decisions import (
+    balanced_accuracy,
+    sensitivity_at_budget_threshold_90,
+    sensitivity_at_budget_threshold_95,
+    specificity_at_budget_threshold_90,
+    specificity_at_budget_threshold_95,
+    weighted_mean,
+)
+from melssl.evaluation.predictions import UNKNOWN_CAMERA, Predictions
+from melssl.evaluation.reliability import ece
 
 Weighted = Callable[[Predictions, np.ndarray], np.ndarray]
-BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +35,8 @@ class Metric:
 
     ``chance`` is what uninformative scores reach, or None where that depends on the cohort.
     ``kind`` says for which outcomes it exists. ``ranks_only`` marks a metric that reads the order
-    of the scores alone. ``weighted`` gives one score per row of patient weights (R, P); without
+    of the scores alone; ``needs_cameras`` one that exists only where each sample's camera is known.
+    ``weighted`` gives one score per row of patient weights (R, P); without
     it the bootstrap repeats rows and calls ``function``, which is right and slow.
     """
 
@@ -39,38 +48,61 @@ class Metric:
     function: Callable[[Predictions], float]
     weighted: Weighted | None = None
     ranks_only: bool = False
+    needs_cameras: bool = False
 
     def __call__(self, predictions: Predictions) -> float:
         """Return the score; NaN where the test outcomes do not define it.
 
         Raises:
-            SpecError: the metric does not exist for so many classes.
+            SpecError: the metric does not exist for so many classes, or without cameras.
 
         """
-        if not self.applies(predictions.n_classes):
+        if not self.applies(predictions.n_classes, cameras=True):
             raise SpecError(
                 f"{self.name}: expected a {self.kind} outcome, got {predictions.n_classes}"
                 " classes; choose another metric"
             )
+        if not self.exists_for(predictions):
+            raise SpecError(
+                f"{self.name}: expected the camera of each sample, got none; the cohort names"
+                " neither camera nor width and height: choose another metric"
+            )
         return self.function(predictions)
 
-    def applies(self, n_classes: int) -> bool:
-        """Say whether the metric exists for an outcome of ``n_classes``."""
-        return self.kind == "any" or (self.kind == "binary") == (n_classes == 2)
+    def applies(self, n_classes: int, *, cameras: bool = False) -> bool:
+        """Say whether the metric exists for an outcome of ``n_classes``, cameras known or not."""
+        fits = self.kind == "any" or (self.kind == "binary") == (n_classes == 2)
+        return fits and (cameras or not self.needs_cameras)
+
+    def exists_for(self, predictions: Predictions) -> bool:
+        """Say whether the metric exists for the outcome and what is known of the samples."""
+        return self.applies(predictions.n_classes, cameras=predictions.camera is not None)
 
 
 def score_all(
     predictions: Predictions, metrics: Mapping[str, Metric] | None = None
 ) -> dict[str, float]:
-    """Return every metric that exists for the outcome, in the order of ``METRICS``."""
+    """Return every metric that exists for the predictions, in the order of ``METRICS``."""
     known = METRICS if metrics is None else metrics
-    fit = {name: metric for name, metric in known.items() if metric.applies(predictions.n_classes)}
+    fit = {name: metric for name, metric in known.items() if metric.exists_for(predictions)}
     return {name: metric(predictions) for name, metric in fit.items()}
 
 
 def roc_auc(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Area under the ROC curve; the mean of classes against the rest if there are several."""
     return _macro(curves.roc_area, predictions, weights)
+
+
+def within_camera_auc(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve over pairs of one camera only; a camera weighs by its pairs.
+
+    What tells cameras apart, and not lesions, earns one half. Samples of an unknown camera form no
+    pairs. NaN where no camera took both a positive and a negative.
+    """
+    assert predictions.camera is not None
+    names = [name for name in np.unique(predictions.camera) if name != UNKNOWN_CAMERA]
+    cameras = [np.flatnonzero(predictions.camera == name) for name in names]
+    return curves.roc_area_within(predictions, 1, weights, cameras)
 
 
 def average_precision(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -93,73 +125,19 @@ def sensitivity_at_90_specificity(predictions: Predictions, weights: np.ndarray)
     return curves.sensitivity_at(predictions, 1, weights, 90)
 
 
-def balanced_accuracy(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Mean recall over classes, of the class whose probability over its prior is largest.
-
-    For a binary outcome: positive where the probability exceeds the budget's share of positives.
-    No label of the test set takes part in the decision.
-    """
-    prior = predictions.prior
-    lift = np.divide(
-        predictions.probability, prior, out=np.zeros_like(predictions.probability), where=prior > 0
-    )
-    right = lift.argmax(axis=1) == predictions.target
-    recalls = []
-    for k in range(predictions.n_classes):
-        mine = predictions.target == k
-        recalls.append(_weighted_mean(right, predictions, weights, mine))
-    mean: np.ndarray = np.mean(recalls, axis=0)
-    return mean
-
-
 def brier(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Mean squared error of the probability: of class 1 if binary, else summed over classes."""
     one_hot = np.eye(predictions.n_classes)[predictions.target]
     squares = (predictions.probability - one_hot) ** 2
     loss = squares[:, 1] if predictions.n_classes == 2 else squares.sum(axis=1)
-    return _weighted_mean(loss, predictions, weights)
+    return weighted_mean(loss, predictions, weights)
 
 
 def log_loss(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
     """Mean of -ln p(true class), in nats; probabilities below 2.2e-16 count as that."""
     rows = np.arange(len(predictions.target))
     true = predictions.probability[rows, predictions.target]
-    return _weighted_mean(-np.log(np.maximum(true, np.finfo(float).eps)), predictions, weights)
-
-
-def ece(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
-    """Expected calibration error over 15 bins of equal mass, in 0..1.
-
-    Sum over bins of (share of samples) * |mean confidence - frequency|: confidence is p(class 1)
-    and frequency that of class 1 if binary, else top probability and accuracy (Naeini et al.
-    2015; equal mass, because at 2 % prevalence equal widths leave one bin). Equal scores share
-    the bin in which the middle of their mass lies. Biased upward in small test sets, and more so
-    under resampling: its bootstrap interval leans high.
-    """
-    if predictions.n_classes == 2:
-        score, hit = predictions.score, predictions.target == 1
-    else:
-        score = predictions.probability.max(axis=1)
-        hit = predictions.probability.argmax(axis=1) == predictions.target
-    order = np.argsort(score, kind="stable")
-    patient, hit = predictions.patient[order], hit[order]
-    values, starts = np.unique(score[order], return_index=True)
-    errors = np.empty(len(weights))
-    for row, multiplicity in enumerate(weights):
-        sample = multiplicity[patient]
-        mass = np.add.reduceat(sample, starts)
-        errors[row] = _calibration_gap(values, mass, np.add.reduceat(sample * hit, starts))
-    return errors
-
-
-def _calibration_gap(values: np.ndarray, mass: np.ndarray, hits: np.ndarray) -> float:
-    """Return the binned error of ascending distinct scores that carry ``mass`` and ``hits``."""
-    reached = np.cumsum(mass)
-    # A score belongs to bin b if its middle lies in b/n .. (b + 1)/n of the whole mass.
-    middle = (reached - mass / 2) * BINS
-    ends = np.searchsorted(middle, reached[-1] * np.arange(1, BINS + 1))
-    gap = np.concatenate([[0.0], np.cumsum(mass * values - hits)])[ends]
-    return float(np.abs(np.diff(gap, prepend=0.0)).sum() / reached[-1])
+    return weighted_mean(-np.log(np.maximum(true, np.finfo(float).eps)), predictions, weights)
 
 
 def _macro(
@@ -170,24 +148,6 @@ def _macro(
     classes = [1] if predictions.n_classes == 2 else range(predictions.n_classes)
     mean: np.ndarray = np.mean([area(predictions, k, weights) for k in classes], axis=0)
     return mean
-
-
-def _weighted_mean(
-    values: np.ndarray,
-    predictions: Predictions,
-    weights: np.ndarray,
-    mask: np.ndarray | None = None,
-) -> np.ndarray:
-    """Return the mean of ``values`` (N,) over the masked samples per weighting, NaN if none."""
-    # Summed in the order of the values, so that the order of the rows cannot move a last digit.
-    order = np.argsort(values, kind="stable")
-    order = order if mask is None else order[mask[order]]
-    patient, n_patients = predictions.patient[order], len(predictions.patients)
-    sums = np.bincount(patient, values[order], n_patients)
-    mass = weights @ np.bincount(patient, minlength=n_patients).astype(np.float64)
-    undefined = np.full(len(weights), np.nan)
-    means: np.ndarray = np.divide(weights @ sums, mass, out=undefined, where=mass > 0)
-    return means
 
 
 def _plain(weighted: Weighted) -> Callable[[Predictions], float]:
@@ -222,14 +182,26 @@ def _probability(weighted: Weighted, label: str, *, higher_is_better: bool = Fal
     )
 
 
+def _at_threshold(weighted: Weighted, label: str) -> Metric:
+    metric = _probability(weighted, f"{label} % threshold of the budget", higher_is_better=True)
+    return replace(metric, kind="binary")
+
+
+_WITHIN = _rank(within_camera_auc, "Within-camera ROC AUC", 0.5, binary=True)
+
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         _rank(roc_auc, "ROC AUC", 0.5),
+        replace(_WITHIN, needs_cameras=True),
         _rank(average_precision, "Average precision", None),
         _rank(partial_auc_80, "Partial AUC, TPR ≥ 80 %", 0.02, binary=True),
         _rank(sensitivity_at_95_specificity, "Sensitivity at 95 % specificity", 0.05, binary=True),
         _rank(sensitivity_at_90_specificity, "Sensitivity at 90 % specificity", 0.1, binary=True),
+        _at_threshold(sensitivity_at_budget_threshold_95, "Sensitivity at the 95"),
+        _at_threshold(specificity_at_budget_threshold_95, "Specificity at the 95"),
+        _at_threshold(sensitivity_at_budget_threshold_90, "Sensitivity at the 90"),
+        _at_threshold(specificity_at_budget_threshold_90, "Specificity at the 90"),
         _probability(balanced_accuracy, "Balanced accuracy", higher_is_better=True),
         _probability(brier, "Brier score"),
         _probability(ece, "Expected calibration error"),

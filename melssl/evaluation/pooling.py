@@ -22,6 +22,9 @@ from melssl.evaluation.predictions import Predictions
 def pool_predictions(folds: Sequence[Predictions], how: Literal["raw", "rank"]) -> Predictions:
     """Stack the test predictions of folds of one draw and one seed; the prior is their mean.
 
+    Cameras stay if every fold knows them. Thresholds stay if all folds have the same and scores
+    are raw: a threshold of one model says nothing about another's scores, nor about ranks.
+
     ``rank`` replaces each class's probability by (midrank - 1/2) / n within its fold. For a binary
     outcome rows still sum to 1; for more classes they need not. Use it with ``ranks_only`` metrics.
 
@@ -36,12 +39,17 @@ def pool_predictions(folds: Sequence[Predictions], how: Literal["raw", "rank"]) 
     if len(np.unique(sample_id)) != len(sample_id):
         raise ArtifactError("pooling: a sample is in two folds; pool one draw and seed at a time")
     sizes = [len(part.target) for part in parts]
+    cameras = [part.camera for part in parts if part.camera is not None]
+    thresholds = dict(parts[0].thresholds)
+    agree = all(dict(part.thresholds) == thresholds for part in parts)
     return Predictions(
         sample_id=sample_id,
         patient_id=np.concatenate([part.patient_id for part in parts]),
         target=np.concatenate([part.target for part in parts]),
         probability=np.concatenate([part.probability for part in parts]),
         prior=np.average([part.prior for part in parts], axis=0, weights=sizes),
+        camera=np.concatenate(cameras) if len(cameras) == len(parts) else None,
+        thresholds=thresholds if agree else {},
     )
 
 
@@ -60,4 +68,4 @@ def _ranked(fold: Predictions) -> Predictions:
     ranks = (np.apply_along_axis(midranks, 0, fold.probability) - 0.5) / len(fold.target)
     if fold.n_classes == 2:
         ranks[:, 0] = 1 - ranks[:, 1]
-    return replace(fold, probability=ranks)
+    return replace(fold, probability=ranks, thresholds={})

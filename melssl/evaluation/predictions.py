@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 
 from melssl.errors import ArtifactError
+
+UNKNOWN_CAMERA = "unknown"  # what Cohort.cameras calls a row whose camera is not known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,8 @@ class Predictions:
             raise ArtifactError(f"predictions: {k} classes but {len(self.prior)} priors")
         if not np.isfinite(self.probability).all():
             raise ArtifactError("predictions: a probability is not finite")
+        if any(np.isnan(threshold) for threshold in self.thresholds.values()):
+            raise ArtifactError("predictions: a threshold is NaN; leave it out if there is none")
         if n == 0 or self.target.min() < 0 or self.target.max() >= k:
             raise ArtifactError(f"predictions: expected one or more targets, all in 0..{k - 1}")
 
@@ -66,6 +70,22 @@ class Predictions:
         """Index of each sample's patient in ``patients``, shape (N,)."""
         return np.searchsorted(self.patients, self.patient_id)
 
+    def at(self, rows: np.ndarray) -> Predictions:
+        """Return the samples at ``rows``, as often as they are named, with all that is known.
+
+        Raises:
+            ArtifactError: no row is named.
+
+        """
+        return replace(
+            self,
+            sample_id=self.sample_id[rows],
+            patient_id=self.patient_id[rows],
+            target=self.target[rows],
+            probability=self.probability[rows],
+            camera=None if self.camera is None else self.camera[rows],
+        )
+
     def frame(self) -> pd.DataFrame:
         """Return the table that is stored: ids, target, camera if known, ``p0 .. p{K-1}``."""
         columns = {f"p{k}": self.probability[:, k] for k in range(self.n_classes)}
@@ -77,7 +97,8 @@ class Predictions:
         """Write a parquet file; prior and thresholds travel in the frame's attributes."""
         frame = self.frame()
         frame.attrs["prior"] = [float(share) for share in self.prior]
-        frame.attrs["thresholds"] = {str(at): float(t) for at, t in self.thresholds.items()}
+        # as text: JSON has no infinity
+        frame.attrs["thresholds"] = {str(at): repr(float(t)) for at, t in self.thresholds.items()}
         frame.to_parquet(path, index=False)
 
     @classmethod
@@ -92,5 +113,5 @@ class Predictions:
             probability=frame[scores].to_numpy(np.float64),
             prior=np.array(frame.attrs["prior"]),
             camera=frame["camera"].to_numpy(object) if "camera" in frame else None,
-            thresholds={int(at): float(t) for at, t in frame.attrs["thresholds"].items()},
+            thresholds={int(at): float(t) for at, t in frame.attrs.get("thresholds", {}).items()},
         )

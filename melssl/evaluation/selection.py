@@ -1,26 +1,52 @@
-"""Choosing an epoch or a threshold from labels inside the budget only."""
+"""Dividing a budget by patient, to choose an epoch, a setting or a threshold from it alone."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
 from melssl.errors import SplitError
-from melssl.evaluation.metrics import Metric
 from melssl.evaluation.predictions import Predictions
 from melssl.seeding import Seed
-from melssl.splits.strata import patient_table
+from melssl.splits.deal import deal
+from melssl.splits.strata import PatientTable, patient_table
+
+
+def cross_fit_folds(
+    patient: np.ndarray, target: np.ndarray, n_folds: int, seed: Seed
+) -> np.ndarray:
+    """Return the fold (n,) of each sample of a budget: by patient, stratified, hashed by ``seed``.
+
+    There are ``min(n_folds, patients of the rarest class)`` folds, or the next smaller number for
+    which every class of the budget is among the samples outside of each fold. The order of the
+    samples changes nothing.
+
+    Raises:
+        SplitError: no two folds leave every class on the training side of both.
+
+    """
+    table = _table(patient, target)
+    has = table.images > 0
+    present = has.any(axis=0)
+    n_rarest = int(has.sum(axis=0)[present].min())
+    for n in range(min(n_folds, n_rarest), 1, -1):
+        place = deal(table, n, seed.child("cross_fit", n))
+        if all(has[place != fold].any(axis=0)[present].all() for fold in range(n)):
+            folds: np.ndarray = place[_of(patient, table)]
+            return folds
+    raise SplitError(
+        f"cross-fitting: expected two folds or more that each leave every class to train on, but"
+        f" the rarest class of this budget has {n_rarest} patient(s); use a larger budget"
+    )
 
 
 def validation_split(
-    subset_frame: pd.DataFrame, share: float, seed: int
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Carve validation patients out of a budget: (training, validation) sample ids, sorted.
+    patient: np.ndarray, target: np.ndarray, share: float, seed: Seed
+) -> np.ndarray:
+    """Carve validation patients out of a budget: True (n,) for each sample that is validated on.
 
-    ``subset_frame`` holds the budget's rows and no others. Each stratum gives ``share`` of its
-    patients, at least one and not all, by a hashed order: the order of rows changes nothing.
+    ``patient`` and ``target`` (n,) are the budget's and no others. Each stratum gives ``share`` of
+    its patients, at least one and not all, by a hashed order: the order of samples changes nothing.
 
     Raises:
         SplitError: the share is not inside 0..1, or a class cannot stand on both sides.
@@ -28,36 +54,21 @@ def validation_split(
     """
     if not 0 < share < 1:
         raise SplitError(f"validation share: expected a number between 0 and 1, got {share}")
-    table = patient_table(subset_frame, int(subset_frame["target"].max()) + 1)
-    chosen: set[str] = set()
+    table = _table(patient, target)
+    chosen = np.zeros(len(table), dtype=bool)
     for stratum in np.unique(table.stratum):
-        names = table.patient_id[table.stratum == stratum]
-        ranks = Seed(seed).child("validation", int(stratum)).ranks(list(names))
-        n_validation = min(len(names) - 1, max(1, int(share * len(names) + 0.5)))
-        chosen.update(names[np.argsort(ranks, kind="stable")[:n_validation]])
-    labelled = subset_frame[subset_frame["target"] >= 0]
-    inside = labelled["patient_id"].isin(chosen)
-    train, validation = labelled[~inside], labelled[inside]
-    lacking = set(train["target"]) ^ set(validation["target"])
+        members = np.flatnonzero(table.stratum == stratum)
+        ranks = seed.child("validation", int(stratum)).ranks(list(table.patient_id[members]))
+        n_validation = min(len(members) - 1, max(1, int(share * len(members) + 0.5)))
+        chosen[members[np.argsort(ranks, kind="stable")[:n_validation]]] = True
+    inside: np.ndarray = chosen[_of(patient, table)]
+    lacking = set(target[~inside]) ^ set(target[inside])
     if lacking:
         raise SplitError(
             f"validation: class {min(lacking)} cannot stand on both sides of a budget of"
             f" {len(table)} patients; use a larger budget or the fixed schedule"
         )
-    return _ids(train), _ids(validation)
-
-
-def best_epoch(scores: Sequence[float], metric: Metric) -> int:
-    """Return the first epoch (from 0) with the best validation score; NaN is never best.
-
-    Raises:
-        SplitError: no epoch has a score.
-
-    """
-    signed = np.array(scores, dtype=np.float64) * (1 if metric.higher_is_better else -1)
-    if np.isnan(signed).all():
-        raise SplitError(f"{metric.name}: no epoch has a score; the validation lacks a class")
-    return int(np.nanargmax(signed))
+    return inside
 
 
 def threshold_at(predictions: Predictions, specificity: float) -> float:
@@ -74,5 +85,10 @@ def threshold_at(predictions: Predictions, specificity: float) -> float:
     return float(negatives[below - 1]) if below > 0 else float("-inf")
 
 
-def _ids(frame: pd.DataFrame) -> tuple[str, ...]:
-    return tuple(sorted(frame["sample_id"]))
+def _table(patient: np.ndarray, target: np.ndarray) -> PatientTable:
+    frame = pd.DataFrame({"patient_id": patient, "target": target})
+    return patient_table(frame, int(target.max()) + 1)
+
+
+def _of(patient: np.ndarray, table: PatientTable) -> np.ndarray:
+    return np.searchsorted(table.patient_id, patient)

@@ -1,74 +1,70 @@
-"""How far a score could be off: patient bootstrap of cells and differences, DeLong for one AUC.
+"""How far a score could be off: its replicates under redrawn test patients.
 
-The bootstrap redraws the *test patients* within each fold, all their images together. It says how
-the score would move with other patients; the spread over draws and training seeds is averaged,
-not resampled.
+Patients are redrawn with all their images. How often one counts in a replicate is a function of
+its id, so the replicates of any two scores can be paired: of two arms, budgets or subgroups, of
+two folds, of two ways to deal the folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from pydantic import Field
-from scipy.special import ndtri
 
 from melssl.errors import ArtifactError
-from melssl.evaluation.curves import midranks
+from melssl.evaluation.curves import roc_area
 from melssl.evaluation.metrics import Metric
 from melssl.evaluation.predictions import Predictions
 from melssl.seeding import Seed
-from melssl.settings import Settings, digest
+from melssl.settings import Settings
+from melssl.statistics.interval import Interval, percentile_interval
 
-LEVEL = 0.95
+STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, splitmix64's increment
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """An estimate and its 95 % bounds; all NaN where it is not defined."""
+def _poisson_thresholds() -> np.ndarray:
+    """Return P(X <= k) 2^64 of Poisson(1) for k = 0, 1, ... while below 1 in double precision."""
+    shares = np.exp(-1) * np.cumsum(1 / np.cumprod([1.0, *range(1, 25)]))
+    thresholds: np.ndarray = np.floor(shares[shares < 1 - 2**-52] * 2.0**64).astype(np.uint64)
+    return thresholds
 
-    estimate: float
-    low: float
-    high: float
+
+POISSON = _poisson_thresholds()
 
 
 class Resamples(Settings):
-    """How often patients are redrawn, and the seed that makes the redraws common to all cells."""
+    """How often patients are redrawn, and the seed that makes the redraws common to all scores."""
 
-    n: int = Field(1000, ge=2)
+    n: int = Field(2000, ge=2)
     seed: int = 0
 
-    def weights(self, fold: int, n_patients: int) -> np.ndarray:
-        """Return the multiplicity of each patient in each resample, (n, P) floats; rows sum to P.
+    def weights(self, patients: Sequence[str] | np.ndarray) -> np.ndarray:
+        """Return how often each patient counts in each replicate, (n, P) floats.
 
-        They depend on seed, fold and P alone: every draw, training seed and cell gets the same.
+        They are independent Poisson(1) numbers (Hanley & MacGibbon 2006; Chamandy et al. 2012): a
+        bootstrap in which patients come and go on their own, so that a multiplicity can depend on
+        seed, replicate and the patient's id alone. The bits are splitmix64's (Steele et al. 2014)
+        at the place of the replicate, in a stream that starts at a hash of the id.
         """
-        rng = Seed(self.seed).child("bootstrap", fold).numpy()
-        drawn = rng.integers(n_patients, size=(self.n, n_patients))
-        drawn += np.arange(self.n)[:, None] * n_patients
-        counts = np.bincount(drawn.ravel(), minlength=self.n * n_patients)
-        return counts.reshape(self.n, n_patients).astype(np.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrialScores:
-    """The test predictions of one trial and the fold that they belong to."""
-
-    fold: int
-    predictions: Predictions
+        start = Seed(self.seed).child("patients").ranks(list(patients))
+        bits = np.arange(1, self.n + 1, dtype=np.uint64)[:, None] * STEP + start
+        for shift, factor in MIXERS:
+            bits ^= bits >> np.uint64(shift)
+            bits *= np.uint64(factor)
+        bits ^= bits >> np.uint64(31)
+        times: np.ndarray = np.searchsorted(POISSON, bits, side="right").astype(np.float64)
+        return times
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bootstrap:
-    """An estimate with its replicates, shape (n,); NaN where a resample does not define it.
-
-    ``resampled`` identifies the redraws, so that only like is compared with like.
-    """
+    """An estimate with its replicates, shape (n,); NaN where a resample does not define it."""
 
     estimate: float
     replicates: np.ndarray
-    resampled: str
     n_undefined: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -78,118 +74,60 @@ class Bootstrap:
     @property
     def interval(self) -> Interval:
         """Percentile interval; undefined replicates are left out (``n_undefined`` counts them)."""
-        defined = self.replicates[~np.isnan(self.replicates)]
-        if not len(defined) or np.isnan(self.estimate):
-            return Interval(estimate=self.estimate, low=np.nan, high=np.nan)
-        low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Interval(estimate=self.estimate, low=float(low), high=float(high))
+        return percentile_interval(self.estimate, self.replicates)
 
+    @property
+    def standard_error(self) -> float:
+        """Standard deviation of the defined replicates; NaN with fewer than two of them."""
+        if len(self.replicates) - self.n_undefined < 2:
+            return float("nan")
+        return float(np.nanstd(self.replicates, ddof=1))
 
-def cell_bootstrap(
-    trials: Sequence[TrialScores], metric: Metric, resamples: Resamples
-) -> Bootstrap:
-    """Bootstrap the mean of a metric over the trials of a cell (folds x draws x seeds).
+    def minus(self, other: Bootstrap) -> Bootstrap:
+        """Return the paired difference, replicate by replicate.
 
-    Patients are redrawn within each fold; all trials of a fold share the redraw, and so do the
-    cells that are bootstrapped with the same ``resamples``.
+        Raises:
+            ArtifactError: the two have other numbers of replicates.
 
-    Raises:
-        ArtifactError: no trials, or two trials of one fold that tested other patients.
-
-    """
-    patients = _patients(trials)
-    weights = {fold: resamples.weights(fold, len(names)) for fold, names in patients.items()}
-    scores = [metric(trial.predictions) for trial in trials]
-    replicates = np.mean(
-        [bootstrap_scores(t.predictions, metric, weights[t.fold]) for t in trials], axis=0
-    )
-    who = {str(fold): [str(name) for name in names] for fold, names in patients.items()}
-    return Bootstrap(
-        estimate=float(np.mean(scores)),
-        replicates=replicates,
-        resampled=digest({"resamples": resamples.plain(), "patients": who}),
-    )
+        """
+        if len(self.replicates) != len(other.replicates):
+            raise ArtifactError(
+                f"paired difference: expected as many replicates on both sides, got"
+                f" {len(self.replicates)} and {len(other.replicates)}; make both with one version"
+            )
+        return Bootstrap(
+            estimate=self.estimate - other.estimate,
+            replicates=self.replicates - other.replicates,
+        )
 
 
 def bootstrap_scores(predictions: Predictions, metric: Metric, weights: np.ndarray) -> np.ndarray:
     """Return the metric under each row of patient weights (R, P), shape (R,)."""
     if metric.weighted is not None:
         return metric.weighted(predictions, weights)
-    return np.array([metric(_repeated(predictions, row)) for row in weights.astype(np.int64)])
+    return np.array([_repeated(predictions, metric, row) for row in weights.astype(np.int64)])
 
 
-def paired_difference(a: Bootstrap, b: Bootstrap) -> Bootstrap:
-    """Return a - b, resample by resample; its ``interval`` is the paired one.
-
-    Raises:
-        ArtifactError: the two were not bootstrapped over the same patients with the same seed.
-
-    """
-    if a.resampled != b.resampled:
-        raise ArtifactError(
-            "paired difference: the two sides were resampled differently; expected the same folds,"
-            " test patients and Resamples on both: compare trials that both sides have"
-        )
-    return Bootstrap(
-        estimate=a.estimate - b.estimate,
-        replicates=a.replicates - b.replicates,
-        resampled=a.resampled,
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeLong:
-    """ROC AUC of class 1 and its variance, for samples that are independent of each other."""
-
-    auc: float
-    variance: float
-
-    @property
-    def interval(self) -> Interval:
-        """Normal interval, cut to 0..1."""
-        reach = float(ndtri((1 + LEVEL) / 2)) * np.sqrt(self.variance)
-        low, high = np.clip([self.auc - reach, self.auc + reach], 0, 1)
-        return Interval(estimate=self.auc, low=float(low), high=float(high))
-
-
-def delong(target: np.ndarray, score: np.ndarray) -> DeLong:
-    """Return AUC and variance by DeLong et al. (1988) in O(n log n), by midranks (Sun & Xu 2014).
-
-    Var = var(V10) / m + var(V01) / n, with V10 the share of negatives below each of m positives
-    and V01 the share of positives above each of n negatives; ties count one half. NaN with fewer
-    than two samples of a class. Images of one patient are not independent: prefer the bootstrap.
-    """
-    positive, negative = score[target == 1], score[target != 1]
-    m, n = len(positive), len(negative)
-    if min(m, n) < 2:
-        return DeLong(auc=np.nan, variance=np.nan)
-    ranks = midranks(np.concatenate([positive, negative]))
-    v10 = (ranks[:m] - midranks(positive)) / n
-    v01 = 1 - (ranks[m:] - midranks(negative)) / m
-    variance = v10.var(ddof=1) / m + v01.var(ddof=1) / n
-    return DeLong(auc=float(v10.mean()), variance=float(variance))
-
-
-def _patients(trials: Sequence[TrialScores]) -> Mapping[int, np.ndarray]:
-    if not trials:
-        raise ArtifactError("bootstrap: expected at least one trial, got none")
-    patients: dict[int, np.ndarray] = {}
-    for trial in trials:
-        names = trial.predictions.patients
-        if not np.array_equal(patients.setdefault(trial.fold, names), names):
-            raise ArtifactError(
-                f"bootstrap: two trials of fold {trial.fold} tested other patients;"
-                " score trials of one fold plan only"
-            )
-    return dict(sorted(patients.items()))
-
-
-def _repeated(predictions: Predictions, multiplicity: np.ndarray) -> Predictions:
+def _repeated(predictions: Predictions, metric: Metric, multiplicity: np.ndarray) -> float:
     rows = np.repeat(np.arange(len(predictions.target)), multiplicity[predictions.patient])
-    return replace(
-        predictions,
-        sample_id=predictions.sample_id[rows],
-        patient_id=predictions.patient_id[rows],
-        target=predictions.target[rows],
-        probability=predictions.probability[rows],
-    )
+    if not len(rows):
+        return float("nan")
+    return metric(predictions.at(rows))
+
+
+def pair_areas(predictions: Predictions, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return each class's ROC AUC and the weight of its pairs under weights (R, P): (K, R) twice.
+
+    A pair is a sample of the class and one of the rest; the AUC is the share of pairs in order, so
+    areas of several test sets, weighted by their pairs, are the AUC over pairs within a set. Binary
+    outcomes have one row, class 1's. Where a class has no pair its area counts as 0.
+    """
+    binary, n_patients = predictions.n_classes == 2, len(predictions.patients)
+    classes = [1] if binary else range(predictions.n_classes)
+    areas, pairs = [], []
+    for k in classes:
+        sides = [predictions.target == k, predictions.target != k]
+        images = [np.bincount(predictions.patient[side], minlength=n_patients) for side in sides]
+        areas.append(np.nan_to_num(roc_area(predictions, k, weights)))
+        pairs.append((weights @ images[0]) * (weights @ images[1]))
+    return np.stack(areas), np.stack(pairs)

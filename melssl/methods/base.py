@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -13,6 +13,10 @@ from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
 from melssl.settings import Json, Settings
 from melssl.training.loop import Trainable
+from melssl.training.optim import TrainSpec
+
+if TYPE_CHECKING:
+    from melssl.methods.weights import LoadReport
 
 
 class MethodConfig(Settings):
@@ -28,12 +32,16 @@ class MethodConfig(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PoolFacts:
-    """What a method may know before it starts: sizes that queues and prototypes scale with."""
+    """What a method may know before it starts: sizes that queues and prototypes scale with.
+
+    ``n_classes`` is 0 for a method that sees no labels.
+    """
 
     n_samples: int
     n_patients: int
     image_px: int
     total_steps: int
+    n_classes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +49,14 @@ class Batch:
     """B samples of the pool as the method sees them.
 
     ``views``: one tensor (B, 3, S, S) per recipe that the method asked for; ``patient`` (B,) an
-    integer per patient; ``rng`` the stream for the method's own draws (masks, shuffles).
+    integer per patient; ``rng`` the stream for the method's own draws (masks, shuffles);
+    ``target`` (B,) the classes, for a method that uses labels.
     """
 
     views: tuple[Tensor, ...]
     patient: Tensor
     rng: torch.Generator
+    target: Tensor | None = None
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -58,11 +68,16 @@ class Method(Trainable[Batch]):
     """A pretext task over a backbone. It knows no optimiser, device or logger.
 
     A subclass sets ``Config``, keeps the backbone to be transferred in ``self.backbone`` and
-    everything that must survive an interruption in parameters or buffers.
+    everything that must survive an interruption in parameters or buffers. With ``uses_labels`` it
+    trains on the labelled images of the budget instead of the pool. ``loaded`` says what it took
+    from published weights.
     """
 
     Config: ClassVar[type[MethodConfig]]
     trains: ClassVar[bool] = True
+    sees: ClassVar[Literal["images", "metadata"]] = "images"
+    uses_labels: ClassVar[bool] = False
+    loaded: LoadReport | None = None
     backbone: Backbone
 
     @abstractmethod
@@ -73,3 +88,10 @@ class Method(Trainable[Batch]):
     @abstractmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
         """Return one recipe per view that ``step`` wants, derived from the study's ``base``."""
+
+    @classmethod
+    def schedule(
+        cls, config: MethodConfig, training: TrainSpec, n_pool: int, n_rows: int
+    ) -> TrainSpec:
+        """Return how to train on ``n_rows`` samples where the study's pool holds ``n_pool``."""
+        return training

@@ -72,5 +72,5 @@ class TimmWeights(Untrained):
 
     def __init__(self, config: TimmWeightsConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
-        load_timm_weights(backbone, config.file)
+        self.loaded = load_timm_weights(backbone, config.file)
         self.backbone = backbone

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import timm
@@ -15,9 +16,36 @@ from melssl.backbones.base import Backbone
 from melssl.backbones.cnn import TimmCnnBackbone
 from melssl.backbones.vit import VitBackbone
 from melssl.errors import ArtifactError, BackboneError, listed
+from melssl.settings import Json
+
+HEADS = ("fc", "head", "classifier")
 
 
-def load_whole(module: nn.Module, weights: Mapping[str, Tensor], origin: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What was loaded: ``entries`` of a module, all of them, and the ``numbers`` that they hold.
+
+    There is none for a partial load, which is an error. ``left_out`` names entries of the file that
+    belong to its classifier's head, ``resampled`` those that were fitted to the image size.
+    """
+
+    entries: int
+    numbers: int
+    left_out: tuple[str, ...] = ()
+    resampled: tuple[str, ...] = ()
+
+    def plain(self) -> dict[str, Json]:
+        """Return what is recorded beside a result; of fewer than all entries there is none."""
+        return {
+            "loaded": self.entries,
+            "of": self.entries,
+            "numbers": self.numbers,
+            "left_out": list[Json](self.left_out),
+            "resampled": list[Json](self.resampled),
+        }
+
+
+def load_whole(module: nn.Module, weights: Mapping[str, Tensor], origin: str) -> LoadReport:
     """Load ``weights`` into ``module``; all of its parameters and buffers must be given.
 
     Raises:
@@ -38,9 +66,10 @@ def load_whole(module: nn.Module, weights: Mapping[str, Tensor], origin: str) ->
             f"({len(own)} entries expected)\n{listed(faults)}"
         )
     module.load_state_dict(dict(weights))
+    return LoadReport(entries=len(own), numbers=sum(t.numel() for t in own.values()))
 
 
-def load_timm_weights(backbone: Backbone, file: Path | None) -> None:
+def load_timm_weights(backbone: Backbone, file: Path | None) -> LoadReport:
     """Load timm's published weights, from a safetensors ``file`` or, if None, from its hub.
 
     Raises:
@@ -52,8 +81,11 @@ def load_timm_weights(backbone: Backbone, file: Path | None) -> None:
     weights = _read(file) if file else _download(net)
     filtered = _for_this_size(net, weights)
     wanted = net.state_dict()
-    head = {key for key in filtered if key.split(".")[0] in ("fc", "head", "classifier")}
-    load_whole(net, {k: v for k, v in filtered.items() if k not in head - wanted.keys()}, "timm")
+    head = {key for key in filtered if key.split(".")[0] in HEADS} - wanted.keys()
+    body = {key: value for key, value in filtered.items() if key not in head}
+    report = load_whole(net, body, "timm")
+    refitted = (k for k in body if k in weights and weights[k].shape != body[k].shape)
+    return replace(report, left_out=tuple(sorted(head)), resampled=tuple(sorted(refitted)))
 
 
 def _timm_net(backbone: Backbone) -> nn.Module:

@@ -17,6 +17,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from melssl.errors import ArtifactError, NotFiniteError
 from melssl.seeding import Seed
 from melssl.settings import Settings
+from melssl.training.best import Best, Score
 from melssl.training.checkpoint import (
     below,
     load_tensors,
@@ -104,19 +105,25 @@ def fit(
     state_file: Path | None = None,
     checkpoint_seconds: float = 60.0,
     listen: Listener | None = None,
+    choose: Score | None = None,
 ) -> TrainLog:
     """Train ``module`` in place and return its curves.
+
+    With ``choose`` the weights are scored after every epoch (higher is better; averaged weights
+    where they are asked for) and those of the first best epoch are left in place; the score is
+    logged as ``validation`` and the step that was taken as ``chosen``.
 
     With ``state_file`` the state is saved there every ``checkpoint_seconds`` and taken up again if
     the file exists; the result is bit-identical to an undisturbed run on the same processor.
 
     Raises:
         NotFiniteError: the loss became NaN or infinite.
+        TrainingError: no epoch has a score to choose it by.
 
     """
     # convolutions on NHWC memory are faster on CPUs and GPUs alike; other layers do not care
     module.to(rank.device).to(memory_format=torch.channels_last)
-    run = _Run(module, feed, spec, seed, rank)
+    run = _Run(module, feed, spec, seed, rank, choose)
     if state_file is not None and state_file.exists():
         run.restore(state_file)
     stepper = rank.wrap(module)
@@ -129,6 +136,8 @@ def fit(
             loss = run.flush()
             if listen is not None and rank.index == 0:
                 listen(run.step, run.plan.total, loss)
+        if run.epoch_ends:
+            run.consider()
         if due and state_file is not None and rank.index == 0:
             run.save(state_file)
             saved = time.monotonic()
@@ -146,6 +155,7 @@ class _Saved(Settings):
     counted: int
     seconds: float
     optimizer: dict[str, Any]
+    best: tuple[int, float] | None = None
 
 
 class _Run(Generic[BatchT]):
@@ -158,11 +168,13 @@ class _Run(Generic[BatchT]):
         spec: TrainSpec,
         seed: Seed,
         rank: Rank,
+        choose: Score | None,
     ) -> None:
         self.module, self.feed, self.spec, self.seed, self.rank = module, feed, spec, seed, rank
         self.plan: StepPlan = spec.steps(feed.n_samples)
         self.optimizer = build_optimizer(module, spec)
         self.average = _average(module, spec.ema_decay)
+        self.best = Best(choose) if choose is not None else None
         self.step = 0
         self.log = TrainLog()
         self.sums: dict[str, float] = {}
@@ -227,11 +239,23 @@ class _Run(Generic[BatchT]):
             self.sums, self.counted = {}, 0
         return last
 
+    def consider(self) -> None:
+        """Score the weights of this epoch, where one is to be chosen."""
+        if self.best is None:
+            return
+        scored = self.module if self.average is None else self.average.module
+        value = self.best.consider(scored, self.step)
+        if np.isfinite(value):
+            self.log.add("validation", self.step, value)
+
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on."""
         tensors, scalars = training_state(self.module, self.optimizer)
         if self.average is not None:
             tensors |= {f"average/{k}": v for k, v in self.average.state_dict().items()}
+        best = self.best if self.best is not None and self.best.weights else None
+        if best is not None:
+            tensors |= {f"best/{k}": v for k, v in best.weights.items()}
         state = _Saved(
             plan=(self.plan.batch_size, self.plan.per_epoch, self.plan.total),
             step=self.step,
@@ -240,6 +264,7 @@ class _Run(Generic[BatchT]):
             counted=self.counted,
             seconds=self.log.seconds + time.monotonic() - self.started,
             optimizer=scalars,
+            best=None if best is None else (best.step, best.value),
         )
         save_tensors(path, tensors, state.plain())
 
@@ -255,12 +280,17 @@ class _Run(Generic[BatchT]):
         restore_training_state(self.module, self.optimizer, tensors, state.optimizer)
         if self.average is not None:
             self.average.load_state_dict(below("average/", tensors))
+        if self.best is not None and state.best is not None:
+            self.best.restore(*state.best, below("best/", tensors))
         self.step, self.sums, self.counted = state.step, dict(state.sums), state.counted
         self.log = TrainLog(curves=dict(state.curves), seconds=state.seconds)
 
     def finish(self) -> None:
-        """Put averaged weights in place and close the log."""
-        if self.average is not None:
+        """Put the chosen or averaged weights in place and close the log."""
+        if self.best is not None:
+            self.best.load_into(self.module)
+            self.log.add("chosen", self.best.step, self.best.value)
+        elif self.average is not None:
             averaged = self.average.module.state_dict()
             self.module.load_state_dict(averaged)
         self.log.seconds += time.monotonic() - self.started

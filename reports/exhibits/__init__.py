@@ -4,18 +4,39 @@ from __future__ import annotations
 
 from ablations.table import StudyInfo
 from reports.exhibit import Exhibit
+from reports.exhibits.calibration import Calibration, Reliability
+from reports.exhibits.comparisons import Comparisons, ComparisonsTable
+from reports.exhibits.confounders import Confounders
+from reports.exhibits.encoders import Encoders
 from reports.exhibits.factor_curve import FactorCurve
 from reports.exhibits.label_curve import GainCurve, LabelCurve
+from reports.exhibits.labels_needed import LabelsNeeded
+from reports.exhibits.labels_saved import LabelsSaved
 from reports.exhibits.main_table import MainTable
 from reports.exhibits.missing import Missing
+from reports.exhibits.pooled import Pooled
 from reports.exhibits.pretext_curves import PretextCurves
+from reports.exhibits.subgroups import Subgroups, SubgroupsTable
+from reports.exhibits.variance import Variance
 
 EXHIBITS: tuple[type[Exhibit], ...] = (
     LabelCurve,
     GainCurve,
+    LabelsNeeded,
+    Comparisons,
     FactorCurve,
+    Variance,
+    Subgroups,
+    Reliability,
     PretextCurves,
     MainTable,
+    LabelsSaved,
+    ComparisonsTable,
+    Confounders,
+    SubgroupsTable,
+    Calibration,
+    Pooled,
+    Encoders,
     Missing,
 )
 

@@ -52,6 +52,8 @@ class FactorCurve(FigureExhibit):
     def frame(self, table: TrialTable) -> pd.DataFrame:
         """Return the cells of every panel; controls without a level become bands."""
         info, cells = table.info, planned_cells(table)
+        # A reference sees no image: what is said of images is no level of it.
+        cells = cells[~cells["is_reference"] | cells[self.factor].notna()]
         has_level = cells[self.factor].notna()
         by = "label_fraction" if varying(cells, ["label_fraction"]) else "method"
         free = [name for name in ("method", *others(info)) if name not in (self.factor, by)]
@@ -92,6 +94,7 @@ class FactorCurve(FigureExhibit):
             else "",
             _bandless(frame, info),
             "A ring marks the best level at each label budget." if has_best else "",
+            captions.references(frame, info),
             captions.gaps(frame),
             captions.footing(info),
         )

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import main_metric, others, panels, planned_cells, units, varying
+from reports.cells import main_metric, planned_cells, units
 from reports.drawing import Axis, draw_curves
 from reports.exhibit import FigureExhibit
-from reports.series import series_rows
+from reports.series import budget_rows
 
 
 class LabelCurve(FigureExhibit):
@@ -28,9 +28,10 @@ class LabelCurve(FigureExhibit):
 
     def frame(self, table: TrialTable) -> pd.DataFrame:
         """Return cells and single trials of every panel."""
-        cells = planned_cells(table)
-        scores = table.trials[table.trials["metric"] == table.info.main_metric]
-        return _panel_rows(cells, table.info, scores)
+        lines = budget_rows(planned_cells(table), table.info)
+        is_shown = table.trials["metric"] == table.info.main_metric
+        scores = table.trials[is_shown & ~table.trials["method"].isin(table.info.references)]
+        return pd.concat([lines, _dots(lines, scores)], ignore_index=True)
 
     def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
         """Draw the curves."""
@@ -38,7 +39,7 @@ class LabelCurve(FigureExhibit):
         better = "higher" if metric.higher_is_better else "lower"
         y_label = f"{metric.label}\n({better} is better)"
         return draw_curves(
-            frame, info, width, Axis(scale="log", x_label=_x_label(info), y_label=y_label)
+            frame, info, width, Axis(scale="log", x_label=x_label(info), y_label=y_label)
         )
 
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
@@ -49,7 +50,8 @@ class LabelCurve(FigureExhibit):
             f"{units(info)}.",
             captions.bars(info),
             captions.chance(info),
-            "Faint dots are single trials (fold, draw and seed).",
+            captions.references(frame, info, " (grey dots)"),
+            "Faint dots are single trials of an arm (fold, draw and seed).",
             captions.gaps(frame),
             captions.footing(info),
         )
@@ -66,25 +68,26 @@ class GainCurve(FigureExhibit):
     def needs(self, table: TrialTable) -> str | None:
         """A control, a method to compare with it, and at least two label budgets."""
         cells = planned_cells(table)
-        if not cells["is_control"].any() or cells["method"].nunique() < 2:
+        arms = cells[~cells["is_control"] & ~cells["is_reference"]]
+        if not cells["is_control"].any() or arms.empty:
             return "needs a control and a method to compare with it"
         return LabelCurve().needs(table)
 
     def frame(self, table: TrialTable) -> pd.DataFrame:
         """Return the differences as ``estimate, low, high``."""
         cells = planned_cells(table)
-        cells = cells[~cells["is_control"]].drop(columns=["estimate", "low", "high"])
+        cells = cells[~cells["is_control"] & ~cells["is_reference"]]
+        cells = cells.drop(columns=["estimate", "low", "high"])
         names = {"difference": "estimate", "difference_low": "low", "difference_high": "high"}
         cells = cells.rename(columns=names)
         cells.loc[cells["estimate"].isna(), "status"] = "missing"
-        return _panel_rows(cells, table.info, None)
+        return budget_rows(cells, table.info)
 
     def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
         """Draw the differences around zero."""
         metric = main_metric(info)
-        better = "above" if metric.higher_is_better else "below"
-        y_label = f"Δ {metric.label} to control\n({better} 0 is better)"
-        axis = Axis(scale="log", x_label=_x_label(info), y_label=y_label, zero=True)
+        y_label = f"Δ {metric.label} to control\n({captions.better(info, '0')})"
+        axis = Axis(scale="log", x_label=x_label(info), y_label=y_label, reference="zero")
         return draw_curves(frame, info, width, axis)
 
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
@@ -98,27 +101,15 @@ class GainCurve(FigureExhibit):
         )
 
 
-def _x_label(info: StudyInfo) -> str:
+def x_label(info: StudyInfo) -> str:
+    """Return what an axis of label budgets says."""
     return f"labelled training {units(info)} (log scale)"
 
 
-def _panel_rows(cells: pd.DataFrame, info: StudyInfo, scores: pd.DataFrame | None) -> pd.DataFrame:
-    budgets = cells.groupby("label_fraction")[["n_images", "n_patients"]].mean().round()
-    parts = []
-    for title, inside in panels(cells, info, varying(cells, others(info))):
-        lines = series_rows(inside, info, "label_fraction", "method").assign(role="line")
-        if scores is not None:
-            lines = pd.concat([lines, _dots(lines, scores)], ignore_index=True)
-        parts.append(lines.assign(panel=title))
-    rows = pd.concat(parts, ignore_index=True)
-    rows["x_images"] = rows["label_fraction"].map(budgets["n_images"])
-    rows["x_patients"] = rows["label_fraction"].map(budgets["n_patients"])
-    return rows
-
-
 def _dots(lines: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per trial, a little beside the interval of its cell."""
+    """Return one row per trial and panel, a little beside the interval of its cell."""
     place = ["cell", "label_fraction", "method", "series", "look", "x", "at_trials"]
+    place += ["panel", "x_images", "x_patients"]
     dots = scores[["trial", "cell", "score"]].merge(lines[place], on="cell")
     names = {"score": "estimate", "at_trials": "at"}
     return dots.rename(columns=names).assign(role="trial")

@@ -8,7 +8,8 @@ from ablations.table import StudyInfo, TrialTable
 from reports import captions
 from reports.cells import LOST, PARTIAL, label, main_metric, others, planned_cells, units, varying
 from reports.exhibit import Entry, Grid, TableExhibit
-from reports.series import mark_best, method_name
+from reports.numbers import GAIN, SCORE, interval, printed
+from reports.series import mark_best, value_name
 
 
 class MainTable(TableExhibit):
@@ -42,7 +43,7 @@ class MainTable(TableExhibit):
         ]
         rows = []
         for values, group in frame.groupby(factors, sort=False, dropna=False):
-            names = [_name(info, factor, x) for factor, x in zip(factors, values, strict=True)]
+            names = [value_name(info, factor, x) for factor, x in zip(factors, values, strict=True)]
             fields = [_entry(group[group["label_fraction"] == x]) for x in fractions]
             rows.append((*(Entry(lines=(name,)) for name in names), *fields))
         return Grid(heads=tuple(heads), rows=tuple(rows), n_labels=len(factors))
@@ -56,12 +57,10 @@ class MainTable(TableExhibit):
             f"{metric.label} ({better} is better) by share of labelled training {units(info)}, "
             f"with 95 % intervals ({captions.resampled(info)}){against if info.control else ''}.",
             "Bold: best of a column." if frame["best"].any() else "",
+            captions.references(frame, info, " (never bold)"),
+            captions.audit(info),
             captions.footing(info),
         )
-
-
-def _name(info: StudyInfo, factor: str, value: object) -> str:
-    return method_name(info, value) if factor == "method" else label(info, factor, value)
 
 
 def _head(column: pd.DataFrame, info: StudyInfo, fraction: object) -> tuple[str, ...]:
@@ -79,16 +78,9 @@ def _entry(rows: pd.DataFrame) -> Entry:
     trials = f"{row['n_trials']} of {row['n_planned']} trials"
     if row["status"] == LOST:
         return Entry(lines=("missing", trials))
-    lines = [f"{row['estimate']:.3f}", interval(row["low"], row["high"], "{:.3f}")]
+    lines = [f"{row['estimate']:.3f}", interval(row["low"], row["high"], SCORE)]
     if pd.notna(row["difference"]):
-        gain = interval(row["difference_low"], row["difference_high"], "{:+.3f}")
+        gain = interval(row["difference_low"], row["difference_high"], GAIN)
         lines += [f"Δ {row['difference']:+.3f}", gain]
     lines += [trials] if row["status"] == PARTIAL else []
-    return Entry(
-        lines=tuple(line.replace("-", "−") for line in lines if line), bold=bool(row["best"])
-    )
-
-
-def interval(low: float, high: float, form: str) -> str:
-    """Return ``[low, high]``, or nothing where there is no interval."""
-    return "" if pd.isna(low) or pd.isna(high) else f"[{form.format(low)}, {form.format(high)}]"
+    return Entry(lines=tuple(printed(line) for line in lines if line), bold=bool(row["best"]))

@@ -6,9 +6,9 @@ import pandas as pd
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import in_order, label, others, varying
+from reports.cells import in_order, others, varying
 from reports.exhibit import Entry, Grid, TableExhibit
-from reports.series import method_name
+from reports.series import value_name
 
 
 class Missing(TableExhibit):
@@ -36,7 +36,7 @@ class Missing(TableExhibit):
         heads = [*(info.factor(name).label for name in factors), "trials", "status", "reason"]
         rows = []
         for row in frame.to_dict("records"):
-            names = [_name(info, factor, row[factor]) for factor in factors]
+            names = [value_name(info, factor, row[factor]) for factor in factors]
             reason = "" if pd.isna(row["reason"]) else str(row["reason"])
             fields = [*names, str(row["trials"]), str(row["status"]), reason]
             rows.append(tuple(Entry(lines=(field,)) for field in fields))
@@ -50,7 +50,3 @@ class Missing(TableExhibit):
             "a failed trial stays failed until it is run again with the same seed.",
             captions.footing(info),
         )
-
-
-def _name(info: StudyInfo, factor: str, value: object) -> str:
-    return method_name(info, value) if factor == "method" else label(info, factor, value)

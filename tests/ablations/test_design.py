@@ -45,6 +45,24 @@ def test_every_method_sees_the_same_budgets() -> None:
     assert places["mae"] == places["no_pretext"]
 
 
+def test_repeated_folds_are_dealt_anew_and_counted_on() -> None:
+    trials = list(study(n_repeats=2).trials())
+    deals = {t.fold: (t.spec.folds.seed, t.spec.fold) for t in trials}
+    assert deals == {0: (0, 0), 1: (0, 1), 2: (0, 2), 3: (1, 0), 4: (1, 1), 5: (1, 2)}
+
+
+def test_metadata_stands_once_beside_all_levels_of_what_sees_images() -> None:
+    made = study(
+        levels={"mask_ratio": (0.5, 0.75), "backbone": ("small_vit", "vit")},
+        references=("metadata_clinical",),
+        n_seeds=2,
+    )
+    names = [c.name for c in made.cells() if c.spec.method.name == "metadata_clinical"]
+    assert names == ["method=metadata_clinical,label_fraction=1.0"]
+    trials = [t for t in made.trials() if t.cell.name == names[0]]
+    assert len(trials) == 3, "no seed changes what has no weights"
+
+
 def test_seeds_as_a_factor_replace_repeats() -> None:
     trials = list(study(levels={"seed": (3, 4)}, n_seeds=5).trials())
     assert {t.spec.seed for t in trials} == {3, 4}

@@ -33,7 +33,27 @@ def test_mask_ratio_brings_a_method_and_a_backbone_that_have_one() -> None:
 
 def test_two_factors_are_crossed() -> None:
     study = build("--factor", "mask_ratio,pretrain_epochs", "--values", "0.5,0.75;1,2")
-    assert len(study.cells()) == 5 + 4 * 5
+    n_control, n_metadata = 5, 2 * 5
+    assert len(study.cells()) == n_control + n_metadata + 4 * 5
+
+
+def test_metadata_stands_beside_every_study_unless_it_is_turned_off() -> None:
+    assert build().references == ("metadata_clinical", "metadata_all")
+    assert build("--baselines", "none").references == ()
+    assert build("--baselines", "metadata_all").references == ("metadata_all",)
+
+
+def test_a_study_of_metadata_has_no_control_that_would_see_images() -> None:
+    study = build("--factor", "metadata_columns", "--values", "clinical,resolution+bytes")
+    assert (study.control, study.references) == (None, ())
+    columns = {cell.spec.method.columns for cell in study.cells()}
+    assert columns == {("clinical",), ("resolution", "bytes")}
+
+
+def test_folds_are_dealt_as_often_as_asked() -> None:
+    assert build("--repeats", "5").n_repeats == 5
+    with pytest.raises(SpecError, match="--repeats '0'"):
+        build("--repeats", "0")
 
 
 def test_fractions_read_percent() -> None:

@@ -26,7 +26,7 @@ from ablations.vault import Vault
 from melssl.errors import SplitError
 from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.predictions import Predictions
-from melssl.evaluation.uncertainty import TrialScores, cell_bootstrap, paired_difference
+from melssl.evaluation.uncertainty import bootstrap_scores
 from melssl.pipeline import PREDICTIONS, RESAMPLES
 
 Make = Callable[..., RunOptions]
@@ -68,25 +68,23 @@ def test_cells_hold_the_patient_bootstrap_of_their_trials(tiny_study: Study, opt
     cells = table.cells[table.cells["metric"] == "roc_auc"].set_index("cell")
     boots = {}
     for method in ("no_pretext", "simclr"):
-        name = f"method={method},label_fraction=0.5"
+        name = f"method={method},label_fraction=1.0"  # one draw and one seed: patients alone
         rows = table.trials[(table.trials["cell"] == name) & (table.trials["metric"] == "roc_auc")]
-        found = [
-            TrialScores(
-                fold=row.fold,
-                predictions=Predictions.load(vault.folder("adapt", row.trial) / PREDICTIONS),
-            )
-            for row in rows.itertuples()
-        ]
-        boots[method] = cell_bootstrap(found, METRICS["roc_auc"], RESAMPLES)
-        cell, interval = cells.loc[name], boots[method].interval
-        assert cell["estimate"] == pytest.approx(interval.estimate)
-        assert [cell["low"], cell["high"]] == pytest.approx([interval.low, interval.high], abs=1e-6)
-        assert cell["n_trials"] == cell["n_planned"] == 4
-    gain = paired_difference(boots["simclr"], boots["no_pretext"]).interval
-    cell = cells.loc["method=simclr,label_fraction=0.5"]
-    assert cell["difference"] == pytest.approx(gain.estimate)
-    assert cell["difference_low"] == pytest.approx(gain.low, abs=1e-6)
-    assert np.isnan(cells.loc["method=no_pretext,label_fraction=0.5", "difference"])
+        replicates = []
+        for key in rows["trial"]:
+            found = Predictions.load(vault.folder("adapt", key) / PREDICTIONS)
+            weights = RESAMPLES.weights(found.patients)
+            replicates.append(bootstrap_scores(found, METRICS["roc_auc"], weights))
+        boots[method] = np.mean(replicates, axis=0)
+        cell = cells.loc[name]
+        assert cell["estimate"] == pytest.approx(rows["score"].mean())
+        bounds = np.nanquantile(boots[method], [0.025, 0.975])
+        assert [cell["low"], cell["high"]] == pytest.approx(bounds, abs=1e-6)
+        assert cell["n_trials"] == cell["n_planned"] == 2
+    cell = cells.loc["method=simclr,label_fraction=1.0"]
+    bounds = np.nanquantile(boots["simclr"] - boots["no_pretext"], [0.025, 0.975])
+    assert [cell["difference_low"], cell["difference_high"]] == pytest.approx(bounds, abs=1e-6)
+    assert np.isnan(cells.loc["method=no_pretext,label_fraction=1.0", "difference"])
 
 
 def test_processes_give_the_numbers_of_one_process(tiny_study: Study, options: Make) -> None:
@@ -238,13 +236,13 @@ def test_the_command_line_plans_runs_and_tells_the_status(
 ) -> None:
     assert main(["plan", *SMALL]) == 0
     planned = capsys.readouterr().out
-    assert "0 of 8 finished" in planned
+    assert "0 of 16 finished" in planned
     assert "about" in planned
     assert not (out / "vault" / "stages").exists()
     assert main(["run", *SMALL]) == 0
     capsys.readouterr()
     assert main(["status"]) == 0
-    assert "8 of 8 finished" in capsys.readouterr().out
+    assert "16 of 16 finished" in capsys.readouterr().out
     assert main(["collect"]) == 0
     study = json.loads((out / "studies/label_fraction-synthetic-smoke/study.json").read_text())
     assert study["overrides"] == ["cohort.n_patients=30", "pretraining.epochs=3"]

@@ -22,7 +22,7 @@ from melssl.pipeline import (
     build_backbone,
     execute,
 )
-from melssl.prepared import Prepared, pool_rows
+from melssl.prepared import Prepared, pool
 from melssl.settings import with_overrides
 from melssl.spec import RunSpec
 from melssl.stages import stages
@@ -102,10 +102,10 @@ def test_arms_start_from_the_same_backbone(tiny_spec: RunSpec) -> None:
 
 def test_the_pool_holds_training_patients_only(tiny_spec: RunSpec, tiny: Prepared) -> None:
     patients = tiny.cohort.frame["patient_id"].to_numpy(object)
-    seen = set(patients[pool_rows(tiny_spec, tiny)])
+    seen = set(patients[pool(tiny_spec, tiny).rows])
     assert seen == tiny.fold(tiny_spec).train
     assert not seen & tiny.fold(tiny_spec).test
-    assert len(pool_rows(tiny_spec.replace(pool="train+test"), tiny)) == len(tiny.cohort)
+    assert len(pool(tiny_spec.replace(pool="train+test"), tiny).rows) == len(tiny.cohort)
 
 
 def test_a_fold_that_does_not_exist_is_an_error(tiny_spec: RunSpec, tiny: Prepared) -> None:

@@ -37,6 +37,13 @@ def test_a_bad_override_is_an_error_that_helps(override: str, told: str) -> None
         with_overrides(RunSpec(), [override])
 
 
+def test_an_absent_part_comes_to_be_with_its_first_setting() -> None:
+    overrides = ["external.source=synthetic", "external.n_patients=40"]
+    external = with_overrides(RunSpec(), overrides).external
+    assert external is not None
+    assert (external.source, external.plain()["n_patients"]) == ("synthetic", 40)
+
+
 def test_all_faults_come_in_one_list() -> None:
     with pytest.raises(SpecError) as error:
         RunSpec.parse({"image_px": 1, "seed": "x", "fould": 2})

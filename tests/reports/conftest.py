@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from ablations.table import FactorInfo, LevelInfo, MetricInfo, StudyInfo, TrialTable
+from ablations.table import COLUMNS, FactorInfo, LevelInfo, MetricInfo, StudyInfo, TrialTable
 
 METHODS = {
     "no_pretext": "no pretraining",
@@ -19,11 +20,28 @@ METHODS = {
     "byol": "BYOL",
     "rotation": "rotation prediction",
     "vicreg": "VICReg",
+    "metadata_clinical": "clinical metadata",
+    "metadata_all": "clinical + acquisition metadata",
+}
+REFERENCES = ("metadata_clinical", "metadata_all")
+EXTRA_METRICS = {
+    "ece": "Expected calibration error",
+    "within_camera_auc": "Within-camera ROC AUC",
+    "sensitivity_at_95_specificity": "Sensitivity at 95 % specificity",
+    "sensitivity_at_budget_threshold_95": "Sensitivity at the budget's threshold (95 %)",
+    "specificity_at_budget_threshold_95": "Specificity at the budget's threshold (95 %)",
+}
+GROUPS = {
+    "sex": ("female", "male"),
+    "age_band": ("below 30", "30-69", "70 and above"),
+    "site": ("upper extremity", "palms/soles"),
+    "camera": ("6000x4000", "2592x1936"),
 }
 FRACTIONS = (0.01, 0.05, 0.1, 0.25, 1.0)
 FACTORS = {
     "mask_ratio": ("mask ratio", "linear", {0.25: "25 %", 0.5: "50 %", 0.75: "75 %", 0.9: "90 %"}),
     "pretrain_epochs": ("pretraining epochs", "log", {10: "10", 50: "50", 200: "200", 800: "800"}),
+    "image_size": ("image size", "linear", {64: "64 px", 128: "128 px", 224: "224 px"}),
     "protocol": (
         "protocol",
         "category",
@@ -52,8 +70,13 @@ def build_table(
     with_intervals: bool = True,
     control: str | None = "no_pretext",
     steps: int = 60,
+    prevalence: float = 0.11,
 ) -> TrialTable:
-    """Return a table; ``factors`` says how many levels of each further factor are crossed."""
+    """Return a table; ``factors`` says how many levels of each further factor are crossed.
+
+    Methods of ``REFERENCES`` are references. Frames beside the scores are made where there are
+    intervals.
+    """
     rng = np.random.default_rng(7)
     axes = [
         FactorInfo(
@@ -85,6 +108,10 @@ def build_table(
     metrics = (
         MetricInfo(name="auc", label="ROC AUC", higher_is_better=higher_is_better, chance=0.5),
         MetricInfo(name="brier", label="Brier score", higher_is_better=False),
+        *(
+            MetricInfo(name=n, label=x, higher_is_better=n != "ece")
+            for n, x in EXTRA_METRICS.items()
+        ),
     )
     brier = done.assign(metric="brier", score=0.2 - done["score"] / 10)
     both = pd.concat([done.assign(metric="auc"), brier])
@@ -101,6 +128,8 @@ def build_table(
         draws=tuple(range(draws)),
         seeds=tuple(range(seeds)),
         test_train_ratio=1 / max(folds - 1, 1),
+        references=tuple(name for name in REFERENCES if name in methods),
+        audit=("no overlap between test and training",),
         cohort={"images": 10015, "patient_unit": "lesion"},
         origin={
             "study_key": "3f9a0c77d1e2b4a6",
@@ -110,12 +139,23 @@ def build_table(
             "cohort_digest": "a5b0c1d2e3f4a5b6c7d8",
         },
     )
+    scored = _scored(both, trials, cells, control, with_intervals)
+    main = scored[scored["metric"] == "auc"].reset_index(drop=True)
+    names = [axis.name for axis in axes]
+    frames = {
+        "comparisons": _comparisons(main, names, info),
+        "savings": _savings(main, names, info),
+        "variances": _variances(main, names, info),
+        **_at_largest(main, names, prevalence, rng),
+    }
+    extra = _extra(main, folds) if with_intervals else main.iloc[:0]
     return TrialTable(
         info=info,
         trials=both.reset_index(drop=True),
-        cells=_scored(both, trials, cells, control, with_intervals),
+        cells=pd.concat([scored, extra], ignore_index=True),
         missing=missing.reset_index(drop=True),
         curves=_curves(cells, control, folds, steps, rng),
+        **(frames if with_intervals else {}),
     )
 
 
@@ -123,9 +163,11 @@ def _design(axes: Sequence[FactorInfo], control: str | None) -> Iterator[tuple[o
     seen = set()
     for values in product(*(axis.values for axis in axes)):
         names = [axis.name for axis in axes]
-        bare = values[0] == control
+        bare, seen_by_none, others = values[0] == control, values[0] in REFERENCES, names[2:]
         row = tuple(
-            None if bare and name in OF_PRETRAINING else value
+            None
+            if (bare and name in OF_PRETRAINING) or (seen_by_none and name in others)
+            else value
             for name, value in zip(names, values, strict=True)
         )
         if row not in seen:
@@ -180,7 +222,7 @@ def _scored(
     base = base[~base.index.duplicated()]
     index = pd.MultiIndex.from_frame(rows[["label_fraction", "metric"]])
     rows["difference"] = rows["estimate"] - base.reindex(index).to_numpy()
-    rows.loc[rows["method"] == control, "difference"] = np.nan
+    rows.loc[rows["method"].isin([control, *REFERENCES]), "difference"] = np.nan
     rows["difference_low"] = rows["difference"] - spread / 2
     rows["difference_high"] = rows["difference"] + spread / 2
     rows["n_pairs"] = rows["n_trials"].where(rows["difference"].notna())
@@ -192,7 +234,8 @@ def _curves(
 ) -> pd.DataFrame:
     apart = [name for name in ("method", *OF_PRETRAINING, "backbone") if name in cells]
     rows = []
-    groups = cells[cells["method"] != control].groupby(apart, sort=False, dropna=False)
+    pretrained = cells[~cells["method"].isin([control, *REFERENCES])]
+    groups = pretrained.groupby(apart, sort=False, dropna=False)
     for number, (_, group) in enumerate(groups):
         for fold in range(folds):
             step = np.arange(steps) * 10
@@ -201,6 +244,167 @@ def _curves(
             rows.append(pd.DataFrame({**stage, "series": "loss", "step": step, "value": loss}))
     columns = ["stage", "cells", "series", "step", "value"]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+
+
+def _comparisons(main: pd.DataFrame, names: list[str], info: StudyInfo) -> pd.DataFrame:
+    rows = main[main["difference"].notna()]
+    made = rows[["cell", *names, "metric", "difference", "n_pairs", "n_planned"]].reset_index(
+        drop=True
+    )
+    made["low"], made["high"] = rows["difference_low"].array, rows["difference_high"].array
+    made["n_folds"], made["se"] = len(info.folds), 0.005
+    made["p"] = np.exp(-(made["difference"] ** 2) / 0.00005)
+    made["p_holm"] = np.minimum(1, made["p"] * len(made))
+    made["p_corrected"] = np.sqrt(made["p"])
+    made["better"] = made["difference"].gt(0.01) * 0.8 + 0.1
+    made["worse"] = 0.05
+    made["same"] = 1 - made["better"] - made["worse"]
+    made["detectable"] = 0.014
+    short = made["n_pairs"] < made["n_planned"]
+    made["refused"] = np.where(short, "1 of 3 folds have no difference", None)
+    if len(info.folds) < 3:
+        made["refused"] = f"{len(info.folds)} folds are too few; at least 3 are needed"
+    tests = ["p_corrected", "worse", "same", "better"]
+    made.loc[made["refused"].notna(), tests] = np.nan
+    return made
+
+
+def _savings(main: pd.DataFrame, names: list[str], info: StudyInfo) -> pd.DataFrame:
+    """Return measures that follow from the means; what the control never reaches is censored."""
+    control = main[main["method"] == info.control].drop_duplicates("label_fraction")
+    arms = main[~main["method"].isin([info.control, *info.references])]
+    if len(control) < 2 or arms.empty:
+        return pd.DataFrame(columns=list(COLUMNS["savings"]))
+    n, scores = control["n_images"].to_numpy(), np.maximum.accumulate(control["estimate"])
+    rows = []
+    for levels, arm in arms.groupby([x for x in names if x != "label_fraction"], dropna=False):
+        shared = dict(zip([x for x in names if x != "label_fraction"], levels, strict=True))
+        shared |= {"arm": str(levels), "metric": "auc", "n_draws": len(info.draws)}
+        for cell in arm.to_dict("records"):
+            at = {"label_fraction": cell["label_fraction"], "n_labels": cell["n_images"]}
+            needed = np.interp(cell["estimate"], scores, n, right=np.inf)
+            ends = _ends(needed, n[-1])
+            rows.append({**shared, **at, "measure": "control_labels_to_match", **ends})
+            utility = {x: y / cell["n_images"] - 1 for x, y in ends.items() if "censored" not in x}
+            rows.append({**shared, **at, "measure": "utility", **ends, **utility})
+        top = scores.max()
+        match = _ends(
+            np.interp(top, arm["estimate"].cummax(), arm["n_images"], right=np.inf), n[-1]
+        )
+        rows.append({**shared, "measure": "labels_to_match_control_best", **match})
+        share = {x: -y if "censored" in x else 1 - y / n[-1] for x, y in match.items()}
+        share["low"], share["high"] = share["high"], share["low"]
+        share["low_censored"], share["high_censored"] = share["high_censored"], 0
+        rows.append({**shared, "measure": "share_of_labels_saved", **share})
+        both = {"arm": arm["estimate"].mean(), "control": control["estimate"].mean()}
+        both["gain"] = both["arm"] - both["control"]
+        for scale, (whose, value) in product(("labels", "log2_labels"), both.items()):
+            ends = {"estimate": value, "low": value - 0.008, "high": value + 0.008}
+            rows.append({**shared, "measure": f"area_{scale}_{whose}", **ends})
+        rows.append({**shared, "measure": "break_even", **_ends(0.7 * n[-1], n[-1])})
+        rows.append({**shared, "measure": "variance_ratio", "estimate": 0.62})
+    made = pd.DataFrame(rows)
+    flags = ["censored", "low_censored", "high_censored"]
+    made[flags] = made[flags].fillna(0).astype(int)
+    return made
+
+
+def _ends(value: float, most: float) -> dict[str, float]:
+    """Return a number of labels with an interval, bounds at the largest budget."""
+    ends = {"estimate": value, "low": 0.7 * value, "high": 1.5 * value}
+    beyond = [int(end > most) for end in ends.values()]
+    flags = dict(zip(("censored", "low_censored", "high_censored"), beyond, strict=True))
+    return {**{name: min(end, most) for name, end in ends.items()}, **flags}
+
+
+def _variances(main: pd.DataFrame, names: list[str], info: StudyInfo) -> pd.DataFrame:
+    made = main[["cell", *names, "metric"]].copy()
+    rank = made["method"].map({x: i for i, x in enumerate(info.factor("method").values)})
+    share = made["label_fraction"]
+    made["draw"], made["seed"], made["rest"] = 1e-4, 2e-5, 3e-5
+    made["n_folds"], made["n_draws"] = len(info.folds), np.where(share < 1, len(info.draws), 1)
+    made["n_seeds"] = len(info.seeds)
+    made["patients_se"] = 0.009 + 0.001 * rank
+    made["draws_se"] = (0.02 / (1 + 5 * share) - 0.001 * rank).where(made["n_draws"] > 1)
+    made["seeds_se"] = (0.004 + 0.0005 * rank).where(made["n_seeds"] > 1)
+    return made
+
+
+def _at_largest(
+    main: pd.DataFrame, names: list[str], prevalence: float, rng: np.random.Generator
+) -> dict[str, pd.DataFrame]:
+    """Return what is known of each arm at its largest budget."""
+    keys = [name for name in names if name != "label_fraction"]
+    most = main.groupby(keys, dropna=False)["label_fraction"].transform("max")
+    arms = main[main["label_fraction"] == most].reset_index(drop=True)
+    base = arms[["cell", *names]]
+    pooled = base.assign(metric="auc", mean_of_folds=arms["estimate"], n_folds=3)
+    pooled["pooled_raw"], pooled["pooled_rank"] = arms["estimate"] - 0.006, arms["estimate"] - 0.002
+    pooled["delong"] = pooled["pooled_raw"]
+    pooled["delong_low"], pooled["delong_high"] = pooled["delong"] - 0.01, pooled["delong"] + 0.01
+    seeing = ~arms["method"].isin(REFERENCES)
+    encoders = base[seeing].assign(spread=0.041, healthy_spread=0.0442, effective_rank=87.3)
+    encoders = encoders.assign(camera_auc=0.83, camera_accuracy=0.61, n_cameras=4)
+    groups = [
+        _grouped(arm, names, attribute, rng)
+        for arm in arms.to_dict("records")
+        for attribute in GROUPS
+    ]
+    bins = []
+    for arm in base.to_dict("records"):
+        confidence = np.sort(rng.beta(prevalence * 3, 3 * (1 - prevalence), 10))
+        frequency = np.clip(confidence + rng.normal(0, 0.15 * confidence), 0, 1)
+        bins.append(
+            pd.DataFrame(
+                {
+                    **arm,
+                    "bin": range(10),
+                    "confidence": confidence,
+                    "frequency": frequency,
+                    "n_images": 1000,
+                }
+            )
+        )
+    return {
+        "pooled": pooled,
+        "encoders": encoders,
+        "subgroups": pd.concat(groups, ignore_index=True),
+        "reliability": pd.concat(bins, ignore_index=True),
+    }
+
+
+def _grouped(
+    arm: dict[str, Any], names: list[str], attribute: str, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Return the groups of one attribute; the last of them is too small for an interval."""
+    groups = GROUPS[attribute]
+    made = pd.DataFrame({"attribute": attribute, "group": list(groups)})
+    made = made.assign(cell=arm["cell"], metric="auc", **{name: arm[name] for name in names})
+    made["n_images"] = np.linspace(2400, 60, len(groups)).round()
+    made["n_patients"], made["n_positives"] = made["n_images"] // 3, made["n_images"] // 9
+    made["estimate"] = arm["estimate"] + rng.normal(0, 0.02, len(groups))
+    made["low"], made["high"] = made["estimate"] - 0.03, made["estimate"] + 0.03
+    made["difference"] = arm["difference"]
+    made["difference_low"], made["difference_high"] = arm["difference_low"], arm["difference_high"]
+    made["n_pairs"] = arm["n_pairs"]
+    made.loc[made.index[-1], ["low", "high", "difference_low", "difference_high"]] = np.nan
+    if attribute == "camera":
+        made.loc[made.index[-1], ["estimate", "difference"]] = np.nan
+    return made
+
+
+def _extra(main: pd.DataFrame, folds: int) -> pd.DataFrame:
+    """Return cells of the further metrics; without thresholds where there is one fold."""
+    keep = main.drop(columns=["difference", "difference_low", "difference_high", "n_pairs"])
+    parts = []
+    for place, name in enumerate(EXTRA_METRICS):
+        value = 0.03 if name == "ece" else keep["estimate"] - 0.05 * place
+        part = keep.assign(metric=name, estimate=value)
+        part["low"], part["high"] = part["estimate"] - 0.02, part["estimate"] + 0.02
+        if folds == 1 and "threshold" in name:
+            part[["estimate", "low", "high"]] = np.nan
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -18,12 +19,19 @@ from reports import style, tabular
 from reports.exhibit import FigureExhibit, TableExhibit
 from reports.exhibits import EXHIBITS, exhibits_of
 
-MASKED = {"methods": ("no_pretext", "mae"), "factors": {"mask_ratio": 4}}
+MASKED = {"methods": ("no_pretext", "mae"), "factors": {"mask_ratio": 3}}
 STUDIES: Mapping[str, Mapping[str, object]] = {
-    "two methods": {},
+    "two methods and two references": {
+        "methods": ("no_pretext", "simclr", "metadata_clinical", "metadata_all"),
+        "seeds": 2,
+        "prevalence": 0.4,
+    },
     "seven methods, a cell and a trial missing": {
-        "methods": ("no_pretext", "simclr", "mae", "dino", "byol", "rotation", "vicreg"),
-        "lost_cells": (12,),
+        "methods": (
+            *("no_pretext", "simclr", "mae", "dino", "byol", "rotation", "vicreg"),
+            "metadata_clinical",
+        ),
+        "lost_cells": (12, 14),
         "lost_trials": (100,),
     },
     "mask ratio, control missing": {
@@ -42,7 +50,15 @@ STUDIES: Mapping[str, Mapping[str, object]] = {
     },
     "protocols, seven budgets": {
         "fractions": (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
-        "factors": {"protocol": 3},
+        "factors": {"protocol": 2},
+        "folds": 2,
+    },
+    "two further factors": {
+        "methods": ("no_pretext", "mae", "metadata_clinical"),
+        "factors": {"protocol": 2, "pretrain_epochs": 2},
+        "fractions": (0.1, 1.0),
+        "folds": 1,
+        "draws": 1,
     },
     "names on the axis": {"fractions": (0.1, 1.0), "factors": {"backbone": 4}, "lost_cells": (2,)},
 }
@@ -58,9 +74,18 @@ class Page:
     figure: Figure
 
 
+Studies = Mapping[str, TrialTable]
+
+
+@pytest.fixture(scope="module")
+def studies(make_table: Callable[..., TrialTable]) -> Studies:
+    """Return the table of every study, made once."""
+    return {name: make_table(**made) for name, made in STUDIES.items()}
+
+
 @pytest.fixture(scope="module", params=list(STUDIES))
-def table(request: pytest.FixtureRequest, make_table: Callable[..., TrialTable]) -> TrialTable:
-    return make_table(**STUDIES[request.param])
+def table(request: pytest.FixtureRequest, studies: Studies) -> TrialTable:
+    return studies[request.param]
 
 
 @pytest.fixture(scope="module", params=list(style.WIDTHS))
@@ -85,6 +110,19 @@ def pixels(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="raw", dpi=40)
     return buffer.getvalue()
+
+
+NUMBER = re.compile(r"(?<![\w.])[−+]?\d+(?:\.\d+)?(?![\w.])")
+
+
+def known_numbers(frame: pd.DataFrame) -> set[str]:
+    """Return every number of a frame in every way that a table rounds it."""
+    values = frame.select_dtypes(["number", "bool"]).to_numpy(float).ravel()
+    values = np.unique(values[np.isfinite(values)])
+    forms = ("{:.0f}", "{:.1f}", "{:.2f}", "{:.3f}", "{:.4f}", "{:+.3f}")
+    known = {form.format(value).replace("-", "−") for value in values for form in forms}
+    known |= {f"{100 * value:.0f}".replace("-", "−") for value in values}
+    return known | {"0.001"}  # the bound of a p-value
 
 
 def texts(figure: Figure) -> list[Text]:
@@ -138,11 +176,11 @@ def test_every_panel_of_a_figure_shows_something(pages: list[Page]) -> None:
             assert any(len(line.get_xdata()) for line in axes.lines), page.exhibit.name
 
 
-@pytest.mark.parametrize("study", ["mask ratio, control missing", "one fraction, no interval"])
+@pytest.mark.parametrize("study", ["two methods and two references", "one fraction, no interval"])
 def test_a_figure_is_drawn_from_its_saved_frame_alone(
-    study: str, make_table: Callable[..., TrialTable], tmp_path: Path
+    study: str, studies: Studies, tmp_path: Path
 ) -> None:
-    table = make_table(**STUDIES[study])
+    table = studies[study]
     for exhibit in exhibits_of(table.info):
         if isinstance(exhibit, FigureExhibit) and exhibit.needs(table) is None:
             frame = exhibit.frame(table)
@@ -153,18 +191,27 @@ def test_a_figure_is_drawn_from_its_saved_frame_alone(
 
 
 def test_every_number_of_a_printed_table_is_in_its_frame(table: TrialTable) -> None:
-    exhibit = next(e for e in exhibits_of(table.info) if e.name == "main_table")
-    assert isinstance(exhibit, TableExhibit)
-    frame = exhibit.frame(table)
-    scores = ["estimate", "low", "high", "difference", "difference_low", "difference_high"]
-    known = {f"{value:.3f}" for value in frame[scores].to_numpy().flat}
-    printed = tabular.to_markdown(exhibit.grid(frame, table.info), "").replace("−", "-")
-    numbers = set(re.findall(r"-?\d+\.\d{3}", printed))
-    assert numbers <= known
-    assert len(numbers) > 0
-    counts = set(re.findall(r"(\d+) of (\d+) trials", printed))
-    pairs = zip(frame["n_trials"].astype(str), frame["n_planned"].astype(str), strict=True)
-    assert counts <= set(pairs)
+    exhibits = [e for e in exhibits_of(table.info) if e.needs(table) is None]
+    for exhibit in (e for e in exhibits if isinstance(e, TableExhibit)):
+        frame = exhibit.frame(table)
+        grid = exhibit.grid(frame, table.info)
+        printed = [
+            line for row in grid.rows for entry in row[grid.n_labels :] for line in entry.lines
+        ]
+        numbers = {n for line in printed for n in NUMBER.findall(line)}
+        assert numbers <= known_numbers(frame), (exhibit.name, numbers - known_numbers(frame))
+        assert numbers or exhibit.name == "missing", exhibit.name
+
+
+def test_every_number_beside_a_forest_is_in_its_frame(pages: list[Page]) -> None:
+    for page in pages:
+        if page.exhibit.name in ("comparisons", "subgroups"):
+            headings = set(page.frame["group"].astype(str))
+            notes = [x.get_text() for axes in page.figure.axes for x in axes.texts]
+            shown = [note for note in notes if note.replace("\n", " ") not in headings]
+            numbers = {n for note in shown for n in NUMBER.findall(note)}
+            assert numbers
+            assert numbers <= known_numbers(page.frame), page.exhibit.name
 
 
 def test_every_cell_without_a_result_is_printed_as_missing(table: TrialTable) -> None:
@@ -198,12 +245,32 @@ def test_every_caption_says_how_many_trials_were_found_and_where_from(table: Tri
             assert str(table.info.origin["study_key"])[:12] in caption
 
 
-def test_every_exhibit_is_drawn_for_some_study(make_table: Callable[..., TrialTable]) -> None:
+def test_every_exhibit_is_drawn_for_some_study(studies: Studies) -> None:
     seen = {
         type(exhibit)
-        for study in STUDIES.values()
-        for table in [make_table(**study)]
+        for table in studies.values()
         for exhibit in exhibits_of(table.info)
         if exhibit.needs(table) is None
     }
     assert seen == set(EXHIBITS)
+
+
+def test_a_study_without_the_newer_frames_is_told_why_it_cannot_have_an_exhibit(
+    studies: Studies,
+) -> None:
+    table = studies["one fraction, no interval"]
+    reasons = {e.name: e.needs(table) for e in exhibits_of(table.info)}
+    for name in ("comparisons", "subgroups_table", "reliability", "pooled", "encoders"):
+        assert reasons[name], name
+    assert reasons["confounders"] == (
+        "the cohort has no camera column, or one camera only, and no metadata reference ran"
+    )
+
+
+def test_another_metric_is_shown_or_refused_in_words(studies: Studies) -> None:
+    table = studies["two methods and two references"].with_main_metric("brier")
+    shown = {e.name for e in exhibits_of(table.info) if e.needs(table) is None}
+    assert {"label_curve", "gain_curve", "confounders", "calibration"} <= shown
+    assert "comparisons" not in shown
+    for exhibit in (e for e in exhibits_of(table.info) if e.name in shown):
+        assert "ROC AUC minus" not in exhibit.caption(exhibit.frame(table), table.info)

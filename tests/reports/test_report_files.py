@@ -85,11 +85,9 @@ def test_a_table_of_missing_trials_does_not_outlive_them(
     list(write(make_table(lost_trials=(3,)), target))
     assert "NotFiniteError" in (tmp_path / "missing.md").read_text()
     list(write(make_table(), target))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "main_table.csv",
-        "main_table.md",
-        "main_table.tex",
-    ]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {"main_table.csv", "main_table.md", "main_table.tex"} <= left
+    assert not [name for name in left if name.startswith("missing")]
 
 
 def test_an_unknown_exhibit_is_answered_with_the_nearest(
@@ -122,5 +120,5 @@ def test_the_summary_has_one_line_per_cell_and_names_missing_ones(make_table: Ma
     table = make_table(lost_cells=(1,), factors={"mask_ratio": 2}, methods=("no_pretext", "mae"))
     lines = summary(table).splitlines()
     assert lines[0] == "label_fraction: 84 of 90 trials"
-    assert len(lines) == 2 + 15
+    assert len(lines) == 2 + 15 + 1
     assert sum("missing" in line and "0/6" in line for line in lines) == 1

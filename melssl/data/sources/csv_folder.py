@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import pandas as pd
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from melssl.data.cohort import REQUIRED, UNLABELLED, Cohort, file_bytes
 from melssl.data.sources.base import SourceConfig
@@ -28,6 +28,7 @@ class CsvFolder(SourceConfig):
     (default: those found, sorted, numbers as numbers); ``positive`` makes the outcome binary, that
     label against the rest. Without ``label_column`` nothing is labelled; without
     ``patient_column`` each image counts as a patient of its own, which the cohort notes.
+    ``lesion_column`` and ``split_column`` name the lesion and an official split, for the audit.
     """
 
     label: ClassVar[str] = "CSV file"
@@ -38,6 +39,8 @@ class CsvFolder(SourceConfig):
     suffix: str = ""
     patient_column: str | None = None
     patient_unit: str = "patient"
+    lesion_column: str | None = None
+    split_column: str | None = None
     label_column: str | None = None
     classes: tuple[str, ...] = ()
     positive: str | None = None
@@ -55,6 +58,13 @@ class CsvFolder(SourceConfig):
             raise ValueError(f"the cohort has its own columns {taken}: rename them in the CSV file")
         return columns
 
+    @model_validator(mode="after")
+    def _told_apart(self) -> Self:
+        taken = sorted(set(self._known()) & {*self.clinical, *self.acquisition})
+        if taken:
+            raise ValueError(f"columns {taken} are given twice; leave them out of the features")
+        return self
+
     def load(self, cache: Path) -> Cohort:
         """Return the checked cohort; ``cache`` is not used."""
         root = existing_root(self.source, self.root)
@@ -70,6 +80,8 @@ class CsvFolder(SourceConfig):
                 "target": target,
             }
         )
+        for column, name in self._known().items():
+            frame[column] = blank(table[name], self.missing_values)
         for column in (*self.clinical, *self.acquisition):
             frame[column] = _typed(blank(table[column], self.missing_values))
         frame, left_out = keep_existing(frame, root, self.missing_files)
@@ -86,10 +98,16 @@ class CsvFolder(SourceConfig):
             has_images=self.missing_files != "keep",
         )
 
+    def _known(self) -> dict[str, str]:
+        """Return the cohort's columns of lesion and split, and their names in the table."""
+        named = {"lesion_id": self.lesion_column, "split": self.split_column}
+        return {column: name for column, name in named.items() if name is not None}
+
     def _table(self) -> pd.DataFrame:
         named = (self.image_column, self.patient_column, self.label_column)
-        columns = [c for c in (*named, *self.clinical, *self.acquisition) if c is not None]
-        hint = "; name yours with image_column, patient_column, label_column, clinical, acquisition"
+        others = (*self._known().values(), *self.clinical, *self.acquisition)
+        columns = [c for c in (*named, *others) if c is not None]
+        hint = "; name yours with image_column, patient_column, label_column, clinical and so on"
         return read_tables(self.source, self.root, {self.csv: columns}, hint)[self.csv]
 
     def _path(self, name: str) -> str:

@@ -16,12 +16,14 @@ METADATA = "HAM10000_metadata.csv"
 PARTS = ("HAM10000_images_part_1", "HAM10000_images_part_2")
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 COLUMNS = ("lesion_id", "image_id", "dx", "age", "sex", "localization")
+CAMERA = "dataset"  # of the four places and devices; some copies of the table lack it
 
 
 class Ham10000(SourceConfig):
     """Melanoma against the rest, or seven diagnoses.
 
-    The lesion stands in for the patient: no patient ids were published.
+    The lesion stands in for the patient: no patient ids were published. Where the table has the
+    column ``dataset``, as the official one has, it is the camera.
     """
 
     label: ClassVar[str] = "HAM10000"
@@ -46,6 +48,9 @@ class Ham10000(SourceConfig):
                 "site": blank(table["localization"], ("", "unknown")),
             }
         )
+        names_camera = CAMERA in table
+        if names_camera:
+            frame["camera"] = blank(table[CAMERA])
         return Cohort(
             name=self.source,
             root=root,
@@ -53,7 +58,7 @@ class Ham10000(SourceConfig):
             classes=("other", "melanoma") if binary else DIAGNOSES,
             patient_unit="lesion",
             clinical=("age", "sex", "site"),
-            acquisition=("bytes",),
+            acquisition=("bytes", "camera") if names_camera else ("bytes",),
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import pandas as pd
 
-from melssl.data.cohort import UNLABELLED, Cohort, file_bytes
+from melssl.data.cohort import UNLABELLED, Cohort, SamePicture, file_bytes
 from melssl.data.sources.base import SourceConfig
 from melssl.data.tables import (
     MissingFiles,
@@ -22,6 +24,8 @@ from melssl.errors import CohortError, listed
 
 TRAIN, TEST = "train.csv", "test.csv"
 DUPLICATES = "ISIC_2020_Training_Duplicates.csv"
+LESIONS = "ISIC_2020_Training_GroundTruth_v2.csv"
+MARK = "tfrecord"  # -1 in a table of file sizes that is passed around: this image is a duplicate
 SITE = "anatom_site_general_challenge"
 PERSON = ("image_name", "patient_id", "sex", "age_approx", SITE)
 
@@ -30,7 +34,9 @@ class SiimIsic(SourceConfig):
     """Melanoma against benign in ``train.csv``, ``test.csv``, ``jpeg/train``, ``jpeg/test``.
 
     ``test_images="unlabelled"`` adds the test images with target -1 (other patients, for
-    pretraining). ``sizes_csv`` names a table below the root with ``image_name, width, height``.
+    pretraining). ``sizes_csv`` names a table below the root with ``image_name, width, height``;
+    ``marks_csv`` one with ``image_name, tfrecord``, whose images marked -1 are duplicates and are
+    left out. Both may be one file. The second image of each official duplicate is always left out.
     """
 
     label: ClassVar[str] = "SIIM-ISIC 2020"
@@ -38,13 +44,16 @@ class SiimIsic(SourceConfig):
     test_images: Literal["leave_out", "unlabelled"] = "leave_out"
     missing_files: MissingFiles = "refuse"
     sizes_csv: str | None = None
+    marks_csv: str | None = None
 
     def load(self, cache: Path) -> Cohort:
         """Return the checked cohort; ``cache`` is not used."""
         root = existing_root(self.source, self.root)
-        frame, notes = _people(root, with_test=self.test_images == "unlabelled")
-        frame, left_out = keep_existing(frame, root, self.missing_files)
+        with_test = self.test_images == "unlabelled"
+        people = _people(root, with_test=with_test, marks_csv=self.marks_csv)
+        frame, left_out = keep_existing(people.frame, root, self.missing_files)
         frame = frame.assign(bytes=file_bytes(frame["path"], root))
+        notes = people.notes
         if self.sizes_csv is not None:
             frame, unknown = _with_sizes(frame, root, self.sizes_csv)
             notes = (*notes, *unknown)
@@ -56,6 +65,7 @@ class SiimIsic(SourceConfig):
             clinical=("age", "sex", "site"),
             acquisition=("bytes", "width", "height") if self.sizes_csv else ("bytes",),
             notes=(*notes, *left_out),
+            declared=people.declared,
             has_images=self.missing_files != "keep",
         )
 
@@ -63,13 +73,14 @@ class SiimIsic(SourceConfig):
 def read_train_table(root: Path) -> pd.DataFrame:
     """Return the training rows without official duplicates; no image needs to be there.
 
-    Columns ``sample_id, path, patient_id, target, age, sex, site``.
+    Columns ``sample_id, path, patient_id, target, age, sex, site``, and ``lesion_id`` where the
+    second ground-truth table is there.
 
     Raises:
         CohortError: a table or a column is missing, or targets are neither 0 nor 1.
 
     """
-    table, _ = _people(root, with_test=False)
+    table = _people(root, with_test=False, marks_csv=None).frame
     odd = table[~table["target"].isin((0, 1))]
     if len(odd):
         raise CohortError(
@@ -78,26 +89,80 @@ def read_train_table(root: Path) -> pd.DataFrame:
     return table.astype({"target": "int64"})
 
 
-def _people(root: Path, *, with_test: bool) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    wanted: dict[str, tuple[str, ...]] = {TRAIN: (*PERSON, "target")}
-    known_duplicates = (root / DUPLICATES).exists()
-    if known_duplicates:
-        wanted[DUPLICATES] = ("image_name_2",)
-    if with_test:
-        wanted[TEST] = PERSON
-    tables = read_tables("siim_isic", root, wanted)
+@dataclass(frozen=True, kw_only=True)
+class _People:
+    frame: pd.DataFrame
+    notes: tuple[str, ...]
+    declared: tuple[SamePicture, ...]
+
+
+def _people(root: Path, *, with_test: bool, marks_csv: str | None) -> _People:
+    tables = _tables(root, with_test=with_test, marks_csv=marks_csv)
     train = tables[TRAIN]
-    target = encode(train["target"], {"0": 0, "1": 1})
-    frame = _rows(train, "jpeg/train").assign(target=target)
-    notes = [f"{DUPLICATES} is missing: duplicate images remain"]
-    if known_duplicates:
-        again = frame["sample_id"].isin(set(tables[DUPLICATES]["image_name_2"]))
-        frame, notes = frame[~again], [f"{again.sum()} official duplicates left out"]
+    frame = _rows(train, "jpeg/train").assign(target=encode(train["target"], {"0": 0, "1": 1}))
+    if LESIONS in tables:
+        lesions = tables[LESIONS].drop_duplicates("image_name").set_index("image_name")["lesion_id"]
+        frame["lesion_id"] = blank(frame["sample_id"].map(lesions).fillna(""))
+    frame, notes = _without_duplicates(frame, tables, marks_csv)
     if with_test:
         test = _rows(tables[TEST], "jpeg/test").assign(target=UNLABELLED)
         frame = pd.concat([frame, test])
         notes.append(f"{len(test)} test images added without label")
-    return frame.reset_index(drop=True), tuple(notes)
+    declared = (*_listed_pairs(tables), *_lesion_pairs(tables))
+    return _People(frame=frame.reset_index(drop=True), notes=tuple(notes), declared=declared)
+
+
+def _tables(root: Path, *, with_test: bool, marks_csv: str | None) -> dict[str, pd.DataFrame]:
+    wanted: dict[str, tuple[str, ...]] = {TRAIN: (*PERSON, "target")}
+    if (root / DUPLICATES).exists():
+        wanted[DUPLICATES] = ("image_name_1", "image_name_2")
+    if (root / LESIONS).exists():
+        wanted[LESIONS] = ("image_name", "lesion_id")
+    if marks_csv is not None:
+        wanted[marks_csv] = ("image_name", MARK)
+    if with_test:
+        wanted[TEST] = PERSON
+    return read_tables("siim_isic", root, wanted)
+
+
+def _without_duplicates(
+    frame: pd.DataFrame, tables: Mapping[str, pd.DataFrame], marks_csv: str | None
+) -> tuple[pd.DataFrame, list[str]]:
+    notes = []
+    if DUPLICATES in tables:
+        again = frame["sample_id"].isin(set(tables[DUPLICATES]["image_name_2"]))
+        frame, notes = frame[~again], [f"{again.sum()} official duplicates left out"]
+    elif marks_csv is None:
+        notes = [f"{DUPLICATES} is missing: duplicate images remain"]
+    if marks_csv is not None:
+        table = tables[marks_csv]
+        marked = frame["sample_id"].isin(set(table.loc[table[MARK] == "-1", "image_name"]))
+        frame = frame[~marked]
+        notes.append(f"{marked.sum()} images left out: marked as duplicates in {marks_csv}")
+    return frame, notes
+
+
+def _listed_pairs(tables: Mapping[str, pd.DataFrame]) -> list[SamePicture]:
+    if DUPLICATES not in tables:
+        return []
+    first, second = (tables[DUPLICATES][f"image_name_{side}"] for side in (1, 2))
+    return [
+        SamePicture(first=a, second=b, by=DUPLICATES) for a, b in zip(first, second, strict=True)
+    ]
+
+
+def _lesion_pairs(tables: Mapping[str, pd.DataFrame]) -> list[SamePicture]:
+    """Only duplicates share a lesion there: 32,701 lesions of 33,126 images, none with three."""
+    if LESIONS not in tables:
+        return []
+    rows = tables[LESIONS].sort_values(["lesion_id", "image_name"])
+    rows = rows[(rows["lesion_id"] != "") & rows["lesion_id"].duplicated(keep=False)]
+    by = f"{LESIONS}, lesion_id"
+    return [
+        SamePicture(first=names[i], second=names[i + 1], by=by)
+        for _, names in rows.groupby("lesion_id")["image_name"].agg(list).items()
+        for i in range(len(names) - 1)
+    ]
 
 
 def _rows(table: pd.DataFrame, folder: str) -> pd.DataFrame:

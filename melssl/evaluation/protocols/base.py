@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, field_validator
 
 from melssl.backbones.base import Backbone
 from melssl.data.images import Images
+from melssl.errors import PatientOverlapError, SplitError
+from melssl.evaluation.predictions import Predictions
 from melssl.seeding import Seed
 from melssl.settings import Settings
 from melssl.training.devices import Rank
@@ -23,39 +26,85 @@ from melssl.training.optim import TrainSpec
 class Evidence:
     """What a protocol may look at, in rows of the cohort (N samples, K classes).
 
-    ``target`` (N,) int; ``train`` rows whose labels belong to the budget; ``test`` rows to score;
-    ``pool`` rows of the fold's training patients, without labels. ``embeddings`` (N, D) is given to
-    protocols that read embeddings, ``backbone`` builds the encoder for those that read weights.
+    ``train`` (n,) rows of the budget and ``train_target`` (n,) their labels: there are no others
+    here, so none outside the budget can be used; ``test`` rows to score; ``pool`` rows of the
+    fold's training patients, without labels; ``patient`` (N,) of str. ``embeddings`` (N, D) is
+    given to protocols that read embeddings, ``backbone`` builds the encoder for those that read
+    weights; ``encoder_saw_labels`` says that it was trained on the labels of the budget.
+
+    Raises:
+        SplitError: rows and labels of the budget differ in number, or one has no label.
+        PatientOverlapError: a patient of the budget is to be tested.
+
     """
 
-    target: np.ndarray
     n_classes: int
     train: np.ndarray
+    train_target: np.ndarray
     test: np.ndarray
     pool: np.ndarray
+    patient: np.ndarray
     seed: Seed
     embeddings: np.ndarray | None
     backbone: Callable[[], Backbone]
     images: Images
     image_px: int
     rank: Rank
+    encoder_saw_labels: bool = False
     state_file: Path | None = None
     checkpoint_seconds: float = 60.0
     listen: Listener | None = None
 
+    def __post_init__(self) -> None:
+        n_rows, labels = len(self.train), self.train_target
+        if len(labels) != n_rows or not np.isin(labels, np.arange(self.n_classes)).all():
+            raise SplitError(
+                f"evidence: expected one label in 0..{self.n_classes - 1} for each of the budget's"
+                f" {n_rows} rows, got {len(labels)} in {sorted(set(map(int, labels)))}"
+            )
+        both = set(self.patient[self.train]) & set(self.patient[self.test])
+        if both:
+            raise PatientOverlapError(
+                f"evidence: patient {min(both)} is in the budget and to be tested"
+                f" ({len(both)} such); make the folds anew"
+            )
+
     @property
-    def train_target(self) -> np.ndarray:
-        """Labels of the budget, (n_train,)."""
-        labels: np.ndarray = self.target[self.train]
-        return labels
+    def train_patient(self) -> np.ndarray:
+        """Patients of the budget's rows, (n,)."""
+        patients: np.ndarray = self.patient[self.train]
+        return patients
+
+    def without(self, held: np.ndarray, name: str) -> Evidence:
+        """Return the evidence in which the budget's samples ``held`` (n,) bool are to be tested."""
+        file = self.state_file
+        return replace(
+            self,
+            train=self.train[~held],
+            train_target=self.train_target[~held],
+            test=self.train[held],
+            seed=self.seed.child(name),
+            state_file=file and file.with_name(f"{file.stem}-{name}{file.suffix}"),
+        )
+
+    def scored(self, places: np.ndarray, probability: np.ndarray) -> Predictions:
+        """Return ``probability`` (m, K) of the budget's samples at ``places`` (m,), scored."""
+        return Predictions(
+            sample_id=self.train[places].astype(str).astype(object),
+            patient_id=self.train_patient[places],
+            target=self.train_target[places],
+            probability=probability,
+            prior=np.bincount(self.train_target, minlength=self.n_classes) / len(self.train),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Class probabilities of the test rows (n_test, K), and what was logged on the way."""
+    """Class probabilities of the test rows (n_test, K), what was logged, and what was chosen."""
 
     probability: np.ndarray
     log: TrainLog = field(default_factory=TrainLog)
+    chosen: Mapping[str, float] = field(default_factory=dict)
 
 
 class Protocol(Settings):
@@ -64,6 +113,16 @@ class Protocol(Settings):
     label: ClassVar[str]
     reads: ClassVar[Literal["embeddings", "weights"]]
     name: str
+    threshold_folds: int = Field(
+        5, ge=0, description="folds of the budget that thresholds come from; 0: no thresholds"
+    )
+
+    @field_validator("threshold_folds")
+    @classmethod
+    def _two_or_none(cls, n_folds: int) -> int:
+        if n_folds == 1:
+            raise ValueError("one fold leaves nothing to fit: give 0, or 2 and more")
+        return n_folds
 
     def training_spec(self) -> TrainSpec | None:
         """Return how the protocol trains the encoder, or None if it does not."""

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import melssl.data.sources
-from melssl.data.cohort import UNLABELLED, Cohort
+from melssl.data.cohort import UNLABELLED, Cohort, SamePicture
 from melssl.data.sources import SOURCES
 from melssl.data.sources.base import SourceConfig
 from melssl.data.sources.siim_isic import read_train_table
@@ -254,6 +254,51 @@ def test_siim_test_images_join_without_label(tmp_path: Path) -> None:
     assert added["path"].str.startswith("jpeg/test/").all()
 
 
+def test_siim_declares_its_pairs_and_lesions_whichever_side_is_left_out(tmp_path: Path) -> None:
+    data = _siim(tmp_path)
+    before = _load(data)
+    lesions = pd.DataFrame({"image_name": [f"I{i}" for i in range(6)]})
+    lesions = lesions.assign(lesion_id=["L0", "L1", "L2", "L2", "", "L0"])
+    lesions.to_csv(tmp_path / "ISIC_2020_Training_GroundTruth_v2.csv", index=False)
+    cohort = _load(data)
+    assert cohort.digest == before.digest
+    assert cohort.frame["lesion_id"].fillna("").tolist() == ["L0", "L1", "L2", "L2", ""]
+    official = SamePicture(first="I0", second="I5", by="ISIC_2020_Training_Duplicates.csv")
+    by = "ISIC_2020_Training_GroundTruth_v2.csv, lesion_id"
+    assert before.declared == (official,)
+    assert cohort.declared == (
+        official,
+        SamePicture(first="I0", second="I5", by=by),
+        SamePicture(first="I2", second="I3", by=by),
+    )
+    with_test = _load(data, test_images="unlabelled")
+    assert with_test.frame["lesion_id"].notna().sum() == 4
+
+
+def test_siim_leaves_out_what_a_named_table_marks_as_duplicate(tmp_path: Path) -> None:
+    data = _siim(tmp_path)
+    marks = pd.DataFrame({"image_name": [f"I{i}" for i in range(6)]})
+    marks.assign(tfrecord=["0", "1", "-1", "2", "0", "-1"]).to_csv(tmp_path / "marks.csv")
+    cohort = _load(data, marks_csv="marks.csv")
+    assert cohort.frame["sample_id"].tolist() == ["I0", "I1", "I3", "I4"]
+    assert "1 images left out: marked as duplicates in marks.csv" in cohort.notes
+    (tmp_path / "ISIC_2020_Training_Duplicates.csv").unlink()
+    alone = _load(data, marks_csv="marks.csv")
+    assert alone.digest == cohort.digest
+    assert alone.notes == ("2 images left out: marked as duplicates in marks.csv",)
+    with pytest.raises(CohortError, match="column 'tfrecord' is missing"):
+        _load(data, marks_csv="sizes.csv")
+
+
+def test_siim_is_a_table_without_images_where_that_is_asked_for(tmp_path: Path) -> None:
+    data = _siim(tmp_path)
+    shutil.rmtree(tmp_path / "jpeg")
+    cohort = _load(data, missing_files="keep")
+    assert len(cohort) == 5
+    assert not cohort.has_images
+    assert len(cohort.declared) == 1
+
+
 def test_siim_takes_image_sizes_from_a_named_table(tmp_path: Path) -> None:
     cohort = _load(_siim(tmp_path), sizes_csv="sizes.csv")
     assert cohort.acquisition == ("bytes", "width", "height")
@@ -299,6 +344,20 @@ def test_ham_outcomes_are_melanoma_or_seven_diagnoses_in_one_order(tmp_path: Pat
     assert seven.frame["target"].tolist() == [4, 5, 2, 0, 3, 6, 1, 4]
     assert binary.patient_unit == "lesion"
     assert binary.frame["sex"].isna().all()
+
+
+def test_ham_has_a_camera_where_its_table_names_one(tmp_path: Path) -> None:
+    data = _ham(tmp_path)
+    without = _load(data)
+    assert without.acquisition == ("bytes",)
+    assert without.cameras is None
+    rows = pd.read_csv(tmp_path / "HAM10000_metadata.csv", dtype=str)
+    named = rows.assign(dataset=["vidir_modern", "rosendahl"] * 4)
+    named.to_csv(tmp_path / "HAM10000_metadata.csv", index=False)
+    cohort = _load(data)
+    assert cohort.acquisition == ("bytes", "camera")
+    assert cohort.cameras is not None
+    assert cohort.cameras.tolist() == ["vidir_modern", "rosendahl"] * 4
 
 
 def test_ham_finds_each_image_in_its_part_and_refuses_one_in_both(tmp_path: Path) -> None:
@@ -379,6 +438,26 @@ def test_a_csv_source_stays_below_its_root(options: dict[str, str], tmp_path: Pa
 def test_a_csv_column_may_not_take_a_name_of_the_cohorts(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"own columns \['target'\]"):
         _load(_csv(tmp_path), clinical=["target"])
+
+
+def test_a_csv_names_lesions_and_an_official_split_beside_the_digest(tmp_path: Path) -> None:
+    data = _csv(tmp_path)
+    before = _load(data)
+    rows = pd.read_csv(tmp_path / "index.csv", dtype=str)
+    rows = rows.assign(mole=["m", "m", "", "n", "NA"], part=["train"] * 4 + ["test"])
+    rows.to_csv(tmp_path / "index.csv", index=False)
+    cohort = _load(data, lesion_column="mole", split_column="part")
+    assert cohort.digest == before.digest
+    assert cohort.frame["lesion_id"].fillna("-").tolist() == ["m", "m", "-", "n", "-"]
+    assert cohort.frame["split"].tolist() == ["train"] * 4 + ["test"]
+    assert not {"lesion_id", "split"} & set(before.frame)
+    with pytest.raises(CohortError, match="column 'parts' is missing"):
+        _load(data, split_column="parts")
+
+
+def test_a_csv_feature_may_not_hide_the_split(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"columns \['split'\] are given twice"):
+        _load(_csv(tmp_path), split_column="part", clinical=["split"])
 
 
 def test_an_image_folder_reads_patients_from_file_names(tmp_path: Path) -> None:

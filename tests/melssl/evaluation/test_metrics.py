@@ -10,15 +10,18 @@ import pytest
 from sklearn import metrics as reference
 
 from melssl.errors import SpecError
+from melssl.evaluation import curves
 from melssl.evaluation.metrics import METRICS, Metric, score_all
-from melssl.evaluation.predictions import Predictions
+from melssl.evaluation.predictions import UNKNOWN_CAMERA, Predictions
 
 
 def binary(
     target: list[int] | np.ndarray, score: list[float] | np.ndarray, prior: float = 0.5
 ) -> Predictions:
     score = np.asarray(score, dtype=np.float64)
-    return several(target, np.column_stack([1 - score, score]), [1 - prior, prior])
+    plain = several(target, np.column_stack([1 - score, score]), [1 - prior, prior])
+    camera = np.array([f"c{row % 2}" for row in range(len(score))], dtype=object)
+    return replace(plain, camera=camera, thresholds={95: 0.5, 90: 0.37})
 
 
 def several(
@@ -58,6 +61,12 @@ FOUR = binary([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     ("name", "expected"),
     [
         ("roc_auc", 3 / 4),
+        # Rows 0 and 2 share a camera, and so do rows 1 and 3.
+        ("within_camera_auc", 1),
+        ("sensitivity_at_budget_threshold_95", 1 / 2),
+        ("specificity_at_budget_threshold_95", 1),
+        ("sensitivity_at_budget_threshold_90", 1 / 2),
+        ("specificity_at_budget_threshold_90", 1 / 2),
         ("average_precision", 1 / 2 * 1 + 1 / 2 * 2 / 3),
         # The curve steps to TPR 1 at FPR 1/2: half of the region above .8 is under it.
         ("partial_auc_80", 0.1),
@@ -77,6 +86,7 @@ def test_four_samples_give_the_value_known_by_hand(name: str, expected: float) -
     ("name", "expected"),
     [
         ("roc_auc", 1 / 2),
+        ("within_camera_auc", 1 / 2),
         ("average_precision", 1 / 4),
         ("partial_auc_80", 0.02),
         ("sensitivity_at_95_specificity", 0.0),
@@ -166,13 +176,7 @@ def test_calibration_error_of_several_classes_reads_the_top_probability() -> Non
 def test_the_order_of_rows_changes_not_a_bit(name: str, ties: bool) -> None:
     predictions = random_binary(ties=ties)
     order = np.random.default_rng(1).permutation(len(predictions.target))
-    shuffled = replace(
-        predictions,
-        sample_id=predictions.sample_id[order],
-        patient_id=predictions.patient_id[order],
-        target=predictions.target[order],
-        probability=predictions.probability[order],
-    )
+    shuffled = predictions.at(order)
     assert METRICS[name](shuffled) == METRICS[name](predictions)
 
 
@@ -185,7 +189,9 @@ def test_the_decision_reads_the_prior_of_the_budget_and_no_test_label() -> None:
 def test_a_class_without_a_test_image_leaves_the_class_wise_scores_undefined() -> None:
     scores = score_all(binary([0, 0, 0], [0.1, 0.2, 0.7]))
     undefined = {name for name, score in scores.items() if math.isnan(score)}
-    assert undefined == set(METRICS) - {"brier", "ece", "log_loss"}
+    defined = {"brier", "ece", "log_loss"}
+    defined |= {f"specificity_at_budget_threshold_{at}" for at in (95, 90)}
+    assert undefined == set(METRICS) - defined
     some = score_all(several([0, 1, 1], [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]]))
     assert {name for name, score in some.items() if math.isnan(score)} == {
         "roc_auc",
@@ -204,6 +210,89 @@ def test_binary_metrics_are_left_out_and_refused_for_several_classes() -> None:
     assert list(score_all(random_binary())) == list(METRICS)
     with pytest.raises(SpecError, match="expected a binary outcome, got 4 classes"):
         METRICS["partial_auc_80"](predictions)
+
+
+def brute_within(predictions: Predictions, multiplicity: np.ndarray) -> float:
+    """Count every pair of one camera, as often as its two patients are drawn."""
+    assert predictions.camera is not None
+    right = pairs = 0.0
+    for i in np.flatnonzero(predictions.target == 1):
+        for j in np.flatnonzero(predictions.target == 0):
+            if predictions.camera[i] == predictions.camera[j] != UNKNOWN_CAMERA:
+                times = multiplicity[predictions.patient[i]] * multiplicity[predictions.patient[j]]
+                a, b = predictions.score[i], predictions.score[j]
+                pairs += times
+                right += times * ((a > b) + (a == b) / 2)
+    return float(right / pairs) if pairs else math.nan
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_within_camera_auc_counts_the_pairs_of_each_camera(
+    ties: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(curves, "CELLS", 1)
+    monkeypatch.setattr(curves, "LEAST", 5)  # weightings at a time: three parts
+    rng = np.random.default_rng(3)
+    names = np.array(["a", "b", "c", "only here", UNKNOWN_CAMERA], dtype=object)
+    camera = names[rng.choice(5, p=[0.5, 0.2, 0.1, 0.05, 0.15], size=200)]
+    predictions = replace(random_binary(2, n=200, ties=ties), camera=camera)
+    weights = rng.poisson(1, size=(12, len(predictions.patients))).astype(float)
+    weights[0], weights[1] = 1, 0
+    expected = [brute_within(predictions, row) for row in weights]
+    weighted = METRICS["within_camera_auc"].weighted
+    assert weighted is not None
+    np.testing.assert_allclose(weighted(predictions, weights), expected, atol=1e-12)
+    assert METRICS["within_camera_auc"](predictions) == pytest.approx(expected[0], abs=1e-12)
+
+
+def test_a_score_that_reads_the_camera_alone_is_chance_within_cameras() -> None:
+    rng = np.random.default_rng(0)
+    ill = rng.integers(2, size=300)
+    target = (rng.random(300) < np.where(ill, 0.4, 0.05)).astype(np.int64)
+    predictions = binary(target, np.where(ill, 0.9, 0.1))
+    predictions = replace(predictions, camera=np.where(ill, "x", "y").astype(object))
+    assert METRICS["roc_auc"](predictions) > 0.7
+    assert METRICS["within_camera_auc"](predictions) == 0.5
+
+
+def test_cameras_that_took_one_class_or_are_unknown_leave_no_pair() -> None:
+    apart = replace(FOUR, camera=np.array(["a", "a", "b", "b"], dtype=object))
+    unknown = replace(FOUR, camera=np.full(4, UNKNOWN_CAMERA, dtype=object))
+    for predictions in (apart, unknown):
+        assert math.isnan(METRICS["within_camera_auc"](predictions))
+
+
+def test_without_cameras_the_within_camera_auc_does_not_exist() -> None:
+    metric, plain = METRICS["within_camera_auc"], replace(FOUR, camera=None)
+    assert "within_camera_auc" not in score_all(plain)
+    assert not metric.applies(2)
+    assert metric.applies(2, cameras=True)
+    assert not metric.applies(3, cameras=True)
+    with pytest.raises(SpecError, match="expected the camera of each sample"):
+        metric(plain)
+
+
+@pytest.mark.parametrize("side", ["sensitivity", "specificity"])
+def test_a_budget_threshold_decides_by_itself_and_not_by_the_test_curve(side: str) -> None:
+    name = f"{side}_at_budget_threshold_95"
+    everyone = replace(FOUR, thresholds={95: -math.inf})
+    assert METRICS[name](everyone) == (1 if side == "sensitivity" else 0)
+    at_a_score = replace(FOUR, thresholds={95: 0.4})  # above it, not at it, is positive
+    assert METRICS[name](at_a_score) == (0.5 if side == "sensitivity" else 1)
+    assert math.isnan(METRICS[name](replace(FOUR, thresholds={90: 0.4})))
+
+
+@pytest.mark.parametrize("name", [n for n, m in METRICS.items() if m.weighted is not None])
+def test_patient_weights_equal_repeated_rows(name: str) -> None:
+    predictions = random_binary(5, n=120, ties=True)
+    weights = np.random.default_rng(1).poisson(1, size=(5, len(predictions.patients)))
+    weighted = METRICS[name].weighted
+    assert weighted is not None
+    repeated = [
+        METRICS[name](predictions.at(np.repeat(np.arange(120), row[predictions.patient])))
+        for row in weights
+    ]
+    np.testing.assert_allclose(weighted(predictions, weights.astype(float)), repeated, atol=1e-12)
 
 
 def test_score_all_takes_a_metric_of_ones_own() -> None:

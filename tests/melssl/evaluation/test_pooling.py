@@ -52,6 +52,25 @@ def test_pooling_stacks_the_rows_and_weighs_the_prior_by_them() -> None:
     assert pooled_score([LOW, HIGH], METRICS["brier"], "raw") == METRICS["brier"](pooled)
 
 
+def test_cameras_are_pooled_where_every_fold_knows_them() -> None:
+    low = replace(LOW, camera=np.array(["A", "A"], dtype=object))
+    high = replace(HIGH, camera=np.array(["B", "A", "B", "B"], dtype=object))
+    pooled = pool_predictions([low, high], "rank")
+    assert pooled.camera is not None
+    assert pooled.camera.tolist() == ["A", "A", "B", "A", "B", "B"]
+    assert pool_predictions([low, HIGH], "raw").camera is None
+    assert pooled_score([low, high], METRICS["within_camera_auc"], "raw") == 3 / 4
+
+
+def test_thresholds_survive_pooling_where_they_agree_and_scores_are_raw() -> None:
+    low, high = (replace(fold, thresholds={95: 0.3}) for fold in (LOW, HIGH))
+    other = replace(HIGH, thresholds={95: 0.31})
+    assert pool_predictions([low, high], "raw").thresholds == {95: 0.3}
+    assert pool_predictions([low, other], "raw").thresholds == {}
+    assert pool_predictions([low, HIGH], "raw").thresholds == {}
+    assert pool_predictions([low, high], "rank").thresholds == {}
+
+
 def test_a_probability_metric_of_ranks_is_undefined() -> None:
     assert np.isnan(pooled_score([LOW, HIGH], METRICS["brier"], "rank"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from melssl.backbones import backbone_config
+from melssl.errors import PatientOverlapError, SpecError, SplitError
 from melssl.evaluation.protocols import PROTOCOLS
 from melssl.evaluation.protocols.base import Evidence, Protocol
-from melssl.evaluation.protocols.fine_tune import FineTune
+from melssl.evaluation.protocols.fine_tune import FineTune, LabelledBatch, LabelledFeed
 from melssl.evaluation.protocols.knn import Knn
 from melssl.evaluation.protocols.linear_probe import LinearProbe
 from melssl.seeding import Seed
@@ -37,11 +39,13 @@ class BrightAndDark:
         return (self.level[rows][:, None, None, None] + noise).to(torch.uint8)
 
 
+TARGET = np.random.default_rng(0).integers(0, 2, N)
+
+
 @pytest.fixture
 def evidence() -> Evidence:
-    rng = np.random.default_rng(0)
-    target = rng.integers(0, 2, N)
-    embeddings = rng.normal(size=(N, 6)) * [1, 5, 0.1, 1, 1, 0] + target[:, None] * 0.8
+    rng = np.random.default_rng(1)
+    embeddings = rng.normal(size=(N, 6)) * [1, 5, 0.1, 1, 1, 0] + TARGET[:, None] * 0.8
     config = backbone_config({"family": "small_cnn", "first_width": 8, "n_blocks": 2})
 
     def backbone() -> torch.nn.Module:
@@ -49,15 +53,16 @@ def evidence() -> Evidence:
         return config.build(PX)
 
     return Evidence(
-        target=target,
         n_classes=2,
         train=np.arange(0, 40),
+        train_target=TARGET[:40],
         test=np.arange(80, N),
         pool=np.arange(0, 80),
+        patient=np.array([f"p{row // 2:02d}" for row in range(N)], dtype=object),
         seed=Seed(0),
         embeddings=embeddings.astype(np.float32),
         backbone=backbone,
-        images=BrightAndDark(target),
+        images=BrightAndDark(TARGET),
         image_px=PX,
         rank=Rank(0, 1, torch.device("cpu")),
     )
@@ -79,17 +84,33 @@ def test_probabilities_of_the_test_rows_sum_to_one(name: str, evidence: Evidence
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_learns_what_can_be_learned(name: str, evidence: Evidence) -> None:
     score = quick(name).judge(evidence).probability[:, 1]
-    assert roc_auc_score(evidence.target[evidence.test], score) > 0.8
+    assert roc_auc_score(TARGET[evidence.test], score) > 0.8
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_no_label_outside_the_budget_is_used(name: str, evidence: Evidence) -> None:
-    lies = evidence.target.copy()
-    outside = np.setdiff1d(np.arange(N), evidence.train)
-    lies[outside] = 1 - lies[outside]
-    told = quick(name).judge(evidence).probability
-    lied = quick(name).judge(replace(evidence, target=lies)).probability
-    np.testing.assert_array_equal(told, lied)
+def test_the_labels_of_the_budget_are_all_that_a_protocol_is_given(evidence: Evidence) -> None:
+    fields = {k: v for k, v in vars(evidence).items() if isinstance(v, np.ndarray)}
+    assert {name for name in fields if "target" in name} == {"train_target"}
+    with pytest.raises(SplitError, match=r"one label in 0\.\.1 for each of the budget's 40 rows"):
+        replace(evidence, train_target=TARGET)
+    with pytest.raises(SplitError, match=r"in \[-1, 0, 1\]"):
+        replace(evidence, train_target=np.r_[-1, TARGET[1:40]])
+
+
+def test_a_patient_is_not_in_the_budget_and_tested(evidence: Evidence) -> None:
+    with pytest.raises(PatientOverlapError, match="patient p19"):
+        replace(evidence, test=np.arange(39, N))
+
+
+def test_what_is_left_out_of_a_budget_is_tested_and_its_labels_are_gone(
+    evidence: Evidence,
+) -> None:
+    held = np.arange(40) < 10
+    part = replace(evidence, state_file=Path("work/state.safetensors")).without(held, "a")
+    assert part.train.tolist() == list(range(10, 40))
+    assert part.test.tolist() == list(range(10))
+    np.testing.assert_array_equal(part.train_target, TARGET[10:40])
+    assert part.seed != evidence.seed
+    assert part.state_file == Path("work/state-a.safetensors")
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -139,5 +160,55 @@ def test_knn_weighs_the_nearest_by_their_cosine(evidence: Evidence) -> None:
 
 
 def test_knn_takes_all_of_a_budget_that_is_smaller_than_k(evidence: Evidence) -> None:
-    few = replace(evidence, train=evidence.train[:6])
+    few = replace(evidence, train=evidence.train[:6], train_target=TARGET[:6])
     assert Knn(k=20).judge(few).probability.shape == (40, 2)
+
+
+def test_a_strength_is_chosen_by_its_log_loss_inside_the_budget(evidence: Evidence) -> None:
+    hard = np.random.default_rng(2).normal(size=(N, 6)) + TARGET[:, None] * 0.5
+    evidence = replace(evidence, embeddings=hard)
+    verdict = LinearProbe(strengths=(1e4, 1.0, 1e-4)).judge(evidence)
+    losses = {s: verdict.chosen[f"log_loss_at_{s:g}"] for s in (1e-4, 1.0, 1e4)}
+    assert verdict.chosen["strength"] == min(losses, key=losses.__getitem__) == 1.0
+    assert verdict.chosen["selection_folds"] == 5
+    expected = LinearProbe(strength=1.0).judge(evidence).probability
+    np.testing.assert_array_equal(verdict.probability, expected)
+
+
+def test_a_fixed_strength_chooses_nothing(evidence: Evidence) -> None:
+    assert LinearProbe().judge(evidence).chosen == {}
+    with pytest.raises(SpecError, match="greater than 0"):
+        LinearProbe.parse({"strengths": [1.0, 0.0]})
+
+
+def test_where_a_budget_cannot_be_divided_the_fixed_strength_is_taken(evidence: Evidence) -> None:
+    one = replace(evidence, train_target=(evidence.train < 2).astype(int))
+    verdict = LinearProbe(strength=3.0, strengths=(1.0, 10.0)).judge(one)
+    assert verdict.chosen == {"strength": 3.0, "selection_folds": 0}
+
+
+def test_the_best_epoch_is_paid_for_with_patients_of_the_budget(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: set[int] = set()
+    seen = LabelledFeed.batch
+
+    def watch(feed: LabelledFeed, places: np.ndarray, draw: Seed, rank: Rank) -> LabelledBatch:
+        trained.update(feed.rows[places].tolist())
+        return seen(feed, places, draw, rank)
+
+    monkeypatch.setattr(LabelledFeed, "batch", watch)
+    training = TrainSpec(epochs=4, min_steps=1, batch_size=8, lr=1e-2)
+    protocol = FineTune(training=training, selection="best_epoch", validation_share=0.25)
+    verdict = protocol.judge(evidence)
+    curve = dict(verdict.log.curves["validation"])
+    assert verdict.chosen["validation_roc_auc"] == max(curve.values())
+    assert verdict.chosen["step"] == next(s for s, v in curve.items() if v == max(curve.values()))
+    assert len(curve) == 4
+    assert len(trained) + verdict.chosen["n_validation_images"] == 40
+    assert trained < set(range(40))
+
+
+def test_one_fold_gives_no_thresholds() -> None:
+    with pytest.raises(SpecError, match="give 0, or 2 and more"):
+        LinearProbe.parse({"threshold_folds": 1})

@@ -1,4 +1,4 @@
-"""Uncertainty: the fast bootstrap equals repeating rows; DeLong equals its definition."""
+"""Uncertainty: the fast bootstrap equals repeating rows; redraws belong to patients."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ import pytest
 from melssl.errors import ArtifactError
 from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.predictions import Predictions
-from melssl.evaluation.uncertainty import (
-    Bootstrap,
-    Resamples,
-    TrialScores,
-    bootstrap_scores,
-    cell_bootstrap,
-    delong,
-    paired_difference,
-)
+from melssl.evaluation.uncertainty import Bootstrap, Resamples, bootstrap_scores, pair_areas
 
 AUC = METRICS["roc_auc"]
 
@@ -38,6 +30,8 @@ def made(
         target=target,
         probability=odds / odds.sum(axis=1, keepdims=True),
         prior=np.full(n_classes, 1 / n_classes),
+        camera=np.array([f"c{name % 3}" for name in patient], dtype=object),
+        thresholds={95: 0.6, 90: 0.5},
     )
 
 
@@ -54,6 +48,7 @@ def with_rows_repeated(predictions: Predictions, weights: np.ndarray) -> Predict
         patient_id=predictions.patient_id[rows],
         target=predictions.target[rows],
         probability=predictions.probability[rows],
+        camera=predictions.camera[rows],
     )
 
 
@@ -66,7 +61,7 @@ def test_the_fast_bootstrap_equals_repeating_the_rows_of_the_drawn_patients(
 ) -> None:
     metric = METRICS[name]
     predictions = made(n_classes=n_classes, decimals=decimals)
-    weights = Resamples(n=25).weights(0, len(predictions.patients))
+    weights = Resamples(n=25).weights(predictions.patients)
     naive = [metric(with_rows_repeated(predictions, row)) for row in weights]
     np.testing.assert_allclose(
         bootstrap_scores(predictions, metric, weights), naive, rtol=0, atol=1e-12
@@ -77,48 +72,51 @@ def test_the_fast_bootstrap_equals_repeating_the_rows_of_the_drawn_patients(
 
 def test_many_resamples_in_parts_equal_them_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     predictions = made()
-    weights = Resamples(n=30).weights(0, len(predictions.patients))
+    weights = Resamples(n=30).weights(predictions.patients)
     whole = bootstrap_scores(predictions, AUC, weights)
     monkeypatch.setattr("melssl.evaluation.curves.CELLS", 1)
     monkeypatch.setattr("melssl.evaluation.curves.LEAST", 7)
     assert np.array_equal(bootstrap_scores(predictions, AUC, weights), whole)
 
 
-def test_redraws_keep_the_number_of_patients_and_repeat_with_the_seed_and_fold() -> None:
-    weights = Resamples(n=200, seed=1).weights(2, 30)
-    assert weights.shape == (200, 30)
-    assert (weights.sum(axis=1) == 30).all()
-    assert weights.mean(axis=0) == pytest.approx(np.ones(30), abs=0.3)
-    assert np.array_equal(weights, Resamples(n=200, seed=1).weights(2, 30))
-    assert not np.array_equal(weights, Resamples(n=200, seed=1).weights(3, 30))
-    assert not np.array_equal(weights, Resamples(n=200, seed=2).weights(2, 30))
+def test_multiplicities_are_poisson_with_mean_and_variance_one() -> None:
+    weights = Resamples(n=2000).weights([f"p{i}" for i in range(1000)])
+    expected = np.exp(-1) / np.array([1, 1, 2, 6, 24, 120])
+    found = np.bincount(weights.astype(int).ravel(), minlength=6)[:6] / weights.size
+    np.testing.assert_allclose(found, expected, rtol=0.03, atol=2e-4)
+    assert weights.mean() == pytest.approx(1, abs=0.003)
+    assert weights.var() == pytest.approx(1, abs=0.005)
+    # single patients and single replicates: means of 2000 and of 1000 numbers of variance 1
+    assert np.abs(weights.mean(axis=0) - 1).max() * np.sqrt(2000) < 4.5
+    assert np.abs(weights.mean(axis=1) - 1).max() * np.sqrt(1000) < 4.5
 
 
-def test_a_cell_is_the_mean_of_its_trials_with_one_redraw_per_fold() -> None:
-    trials = [
-        TrialScores(fold=fold, predictions=made(fold=fold, seed=seed))
-        for fold in (0, 1)
-        for seed in (0, 1, 2)
-    ]
-    resamples = Resamples(n=50)
-    cell = cell_bootstrap(trials, AUC, resamples)
-    expected = np.zeros(50)
-    for trial in trials:
-        weights = resamples.weights(trial.fold, len(trial.predictions.patients))
-        expected += bootstrap_scores(trial.predictions, AUC, weights) / 6
-    np.testing.assert_allclose(cell.replicates, expected, atol=1e-12)
-    assert cell.estimate == pytest.approx(np.mean([AUC(t.predictions) for t in trials]))
-    interval = cell.interval
-    assert (interval.low, interval.high) == pytest.approx(np.quantile(expected, [0.025, 0.975]))
-    assert interval.low < interval.estimate < interval.high
+@pytest.mark.parametrize("axis", [0, 1], ids=["patients", "replicates"])
+def test_multiplicities_are_independent(axis: int) -> None:
+    weights = Resamples(n=1000).weights([str(i) for i in range(1000)])
+    rows = weights if axis else weights.T
+    correlations = np.corrcoef(rows[:200])[np.triu_indices(200, 1)]
+    assert correlations.std() * np.sqrt(1000) == pytest.approx(1, abs=0.03)
+    assert np.abs(correlations).max() * np.sqrt(1000) < 5
 
 
-def test_a_cell_equals_itself_in_another_order_of_trials_up_to_rounding() -> None:
-    trials = [TrialScores(fold=fold, predictions=made(fold=fold)) for fold in (0, 1, 2)]
-    forth = cell_bootstrap(trials, AUC, Resamples(n=20))
-    back = cell_bootstrap(trials[::-1], AUC, Resamples(n=20))
-    np.testing.assert_allclose(forth.replicates, back.replicates, atol=1e-12)
-    assert forth.resampled == back.resampled
+def test_a_multiplicity_depends_on_seed_replicate_and_patient_alone() -> None:
+    names = [f"IP_{i}" for i in range(50)]
+    weights = Resamples(n=200, seed=1).weights(names)
+    assert np.array_equal(Resamples(n=200, seed=1).weights(names[::-1]), weights[:, ::-1])
+    assert np.array_equal(Resamples(n=200, seed=1).weights(names[20:23]), weights[:, 20:23])
+    assert np.array_equal(Resamples(n=90, seed=1).weights(np.array(names, object)), weights[:90])
+    assert not np.array_equal(Resamples(n=200, seed=2).weights(names), weights)
+    # for ever: stored replicates of an older vault are paired with new ones
+    assert list(Resamples(n=8).weights(["IP_0000000"])[:, 0]) == [1, 0, 1, 2, 0, 0, 1, 1]
+
+
+def test_the_redraws_of_two_folds_are_those_of_both_together() -> None:
+    one, other = made(fold=1), made(fold=2)
+    weights = Resamples(n=40).weights(np.concatenate([one.patients, other.patients]))
+    split = bootstrap_scores(other, AUC, Resamples(n=40).weights(other.patients))
+    joint = bootstrap_scores(other, AUC, weights[:, len(one.patients) :])
+    assert np.array_equal(split, joint)
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
@@ -127,97 +125,74 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     for trial in range(200):
         target = np.repeat([0, 1], 60)
         score = 1 / (1 + np.exp(-rng.normal(size=120) - target))
+        names = np.array([f"{trial}-{i}" for i in range(120)], dtype=object)
         predictions = Predictions(
-            sample_id=np.arange(120).astype(str).astype(object),
-            patient_id=np.arange(120).astype(str).astype(object),
+            sample_id=names,
+            patient_id=names,
             target=target,
             probability=np.column_stack([1 - score, score]),
             prior=np.array([0.5, 0.5]),
         )
-        trials = [TrialScores(fold=0, predictions=predictions)]
-        interval = cell_bootstrap(trials, AUC, Resamples(n=400, seed=trial)).interval
+        replicates = bootstrap_scores(predictions, AUC, Resamples(n=400).weights(names))
+        interval = Bootstrap(estimate=AUC(predictions), replicates=replicates).interval
         inside += interval.low < 0.7602499389 < interval.high  # Phi(1 / sqrt 2)
-    assert 180 <= inside <= 199
+    assert 180 <= inside <= 198
 
 
-def test_a_paired_difference_is_narrower_than_its_two_sides() -> None:
-    strong = made(seed=0, skill=1.0)
-    weak = replace(strong, probability=0.5 * strong.probability + 0.5 * made(seed=1).probability)
-    one, other = (
-        cell_bootstrap([TrialScores(fold=0, predictions=p)], AUC, Resamples(n=400))
-        for p in (strong, weak)
-    )
-    difference = paired_difference(one, other)
-    assert difference.estimate == pytest.approx(AUC(strong) - AUC(weak))
-    np.testing.assert_allclose(difference.replicates, one.replicates - other.replicates)
-    unpaired = np.sqrt(one.replicates.var() + other.replicates.var())
-    assert difference.replicates.std() < 0.8 * unpaired
+def test_a_difference_is_paired_replicate_by_replicate() -> None:
+    a = Bootstrap(estimate=0.9, replicates=np.array([0.8, 0.9, 1.0]))
+    b = Bootstrap(estimate=0.7, replicates=np.array([0.7, 0.8, 0.9]))
+    gain = a.minus(b)
+    assert gain.estimate == pytest.approx(0.2)
+    np.testing.assert_allclose(gain.replicates, 0.1)
+    assert gain.standard_error == pytest.approx(0, abs=1e-12)
 
 
-def test_a_cell_against_itself_differs_by_nothing() -> None:
-    cell = cell_bootstrap([TrialScores(fold=0, predictions=made())], AUC, Resamples(n=20))
-    interval = paired_difference(cell, cell).interval
-    assert (interval.estimate, interval.low, interval.high) == (0, 0, 0)
-
-
-@pytest.mark.parametrize(
-    ("fold", "resamples"),
-    [(1, Resamples(n=20)), (0, Resamples(n=21)), (0, Resamples(n=20, seed=1))],
-)
-def test_cells_that_were_resampled_differently_cannot_be_subtracted(
-    fold: int, resamples: Resamples
-) -> None:
-    cell = cell_bootstrap([TrialScores(fold=0, predictions=made())], AUC, Resamples(n=20))
-    trials = [TrialScores(fold=fold, predictions=made(fold=fold))]
-    with pytest.raises(ArtifactError, match="resampled differently"):
-        paired_difference(cell, cell_bootstrap(trials, AUC, resamples))
-
-
-def test_trials_of_one_fold_with_other_patients_are_refused() -> None:
-    trials = [TrialScores(fold=0, predictions=made(fold=fold)) for fold in (0, 1)]
-    with pytest.raises(ArtifactError, match="two trials of fold 0"):
-        cell_bootstrap(trials, AUC, Resamples(n=20))
-
-
-def test_no_trials_are_refused() -> None:
-    with pytest.raises(ArtifactError, match="at least one trial"):
-        cell_bootstrap([], AUC, Resamples())
+def test_sides_with_other_numbers_of_replicates_are_refused() -> None:
+    a, b = (Bootstrap(estimate=0.5, replicates=np.zeros(n)) for n in (4, 5))
+    with pytest.raises(ArtifactError, match="4 and 5"):
+        a.minus(b)
 
 
 def test_resamples_without_a_class_are_counted_and_left_out() -> None:
     predictions = made()
     lonely = replace(predictions, target=(predictions.patient == 0).astype(np.int64))
-    cell = cell_bootstrap([TrialScores(fold=0, predictions=lonely)], AUC, Resamples(n=400))
-    assert 0.25 < cell.n_undefined / 400 < 0.5  # (1 - 1/40)^40 = .36
+    weights = Resamples(n=400).weights(lonely.patients)
+    cell = Bootstrap(estimate=AUC(lonely), replicates=bootstrap_scores(lonely, AUC, weights))
+    assert cell.n_undefined == (weights[:, 0] == 0).sum()
+    assert 0.3 < cell.n_undefined / 400 < 0.45  # 1 / e = .37
     assert cell.interval.low <= cell.interval.high
 
 
+def test_a_redraw_of_nobody_defines_no_score() -> None:
+    predictions = made()
+    nobody = np.zeros((1, len(predictions.patients)))
+    for metric in (AUC, replace(AUC, weighted=None)):
+        assert np.isnan(bootstrap_scores(predictions, metric, nobody)).all()
+
+
 def test_an_undefined_estimate_has_no_bounds() -> None:
-    cell = Bootstrap(estimate=float("nan"), replicates=np.full(5, np.nan), resampled="")
-    assert np.isnan([cell.interval.low, cell.interval.high]).all()
+    cell = Bootstrap(estimate=float("nan"), replicates=np.full(5, np.nan))
+    assert np.isnan([cell.interval.low, cell.interval.high, cell.standard_error]).all()
     assert cell.n_undefined == 5
 
 
-@pytest.mark.parametrize("decimals", [9, 0], ids=["distinct", "tied"])
-def test_delong_equals_the_placement_values_over_all_pairs(decimals: int) -> None:
-    predictions = made(decimals=decimals)
-    score, target = predictions.score, predictions.target
-    positive, negative = score[target == 1], score[target == 0]
-    wins = np.sign(positive[:, None] - negative[None, :]) / 2 + 0.5
-    v10, v01 = wins.mean(axis=1), wins.mean(axis=0)
-    variance = v10.var(ddof=1) / len(v10) + v01.var(ddof=1) / len(v01)
-    result = delong(target, score)
-    assert result.auc == pytest.approx(wins.mean(), abs=1e-12)
-    assert result.auc == pytest.approx(AUC(predictions), abs=1e-12)
-    assert result.variance == pytest.approx(variance, abs=1e-12)
-    reach = 1.959963984540054 * np.sqrt(variance)
-    assert result.interval.high - result.interval.low == pytest.approx(2 * reach, abs=1e-12)
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_areas_and_pairs_of_classes_are_those_of_the_plain_auc(n_classes: int) -> None:
+    predictions = made(n_classes=n_classes)
+    weights = Resamples(n=20).weights(predictions.patients)
+    areas, pairs = pair_areas(predictions, weights)
+    assert areas.shape == pairs.shape == (1 if n_classes == 2 else 3, 20)
+    whole = bootstrap_scores(predictions, AUC, weights)
+    np.testing.assert_allclose(areas.mean(axis=0), whole, atol=1e-12)
+    sample = weights[:, predictions.patient]
+    own = sample[:, predictions.target == 1].sum(axis=1)
+    rest = sample[:, predictions.target != 1].sum(axis=1)
+    np.testing.assert_allclose(pairs[0 if n_classes == 2 else 1], own * rest)
 
 
-def test_delong_of_perfect_scores_stays_within_0_to_1() -> None:
-    interval = delong(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.3, 0.4])).interval
-    assert (interval.estimate, interval.low, interval.high) == (1, 1, 1)
-
-
-def test_delong_needs_two_samples_of_each_class() -> None:
-    assert np.isnan(delong(np.array([0, 0, 1]), np.array([0.1, 0.2, 0.3])).auc)
+def test_a_class_without_a_pair_has_no_weight() -> None:
+    predictions = made()
+    alone = predictions.at(np.flatnonzero(predictions.target == 1))
+    areas, pairs = pair_areas(alone, np.ones((1, len(alone.patients))))
+    assert (areas.item(), pairs.item()) == (0, 0)

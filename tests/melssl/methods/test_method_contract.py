@@ -1,17 +1,20 @@
 """The contract that every method keeps, run over the whole list."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from melssl.backbones import backbone_config
-from melssl.data.views import VIEW_PRESETS
+from melssl.data.views import VIEW_PRESETS, ViewRecipe
 from melssl.errors import BackboneError, TrainingError
 from melssl.methods import METHODS
 from melssl.methods.base import Batch, Method, PoolFacts
 from melssl.methods.pool import PoolFeed
+from melssl.methods.simclr import SimClrConfig
+from melssl.methods.supervised import Supervised, SupervisedConfig
 from melssl.seeding import Seed
-from melssl.training.calibration import NoiseImages
 from melssl.training.devices import Rank
 from melssl.training.loop import Progress, fit
 from melssl.training.optim import TrainSpec
@@ -22,17 +25,33 @@ RANK = Rank(0, 1, torch.device("cpu"))
 VIT = {"family": "small_vit", "patch_px": 8, "embed_width": 32, "depth": 2, "heads": 2}
 
 
+class NoiseOfItsOwn:
+    """Images of noise, each row always the same."""
+
+    size_px = PX
+
+    def __init__(self) -> None:
+        self.pixels = torch.randint(0, 256, (N, 3, PX, PX), generator=Seed(0).torch())
+
+    def batch(self, rows: np.ndarray) -> torch.Tensor:
+        return self.pixels[torch.from_numpy(rows)].to(torch.uint8)
+
+
 def build(name: str, seed: int = 0) -> Method:
     cls = METHODS[name]
-    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=8)
+    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=8, n_classes=2)
     torch.manual_seed(seed)
     return cls(cls.Config(), backbone_config(VIT).build(PX), facts)
 
 
+def feed(method: Method, base: ViewRecipe) -> PoolFeed:
+    recipes = method.recipes(method.Config(), base)
+    target = np.arange(N) % 2 if method.uses_labels else None
+    return PoolFeed(NoiseOfItsOwn(), np.arange(N), np.arange(N) // 4, recipes, PX, target)
+
+
 def batch(method: Method, seed: int = 0) -> Batch:
-    recipes = method.recipes(method.Config(), VIEW_PRESETS["medical"])
-    feed = PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N) // 4, recipes, PX)
-    return feed.batch(np.arange(N), Seed(seed), RANK)
+    return feed(method, VIEW_PRESETS["medical"]).batch(np.arange(N), Seed(seed), RANK)
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -86,11 +105,21 @@ def test_after_step_leaves_the_trained_weights_alone(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_falls_on_a_tiny_pool(name: str) -> None:
     method = build(name)
-    recipes = method.recipes(method.Config(), VIEW_PRESETS["none"])
-    feed = PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N), recipes, PX)
     spec = TrainSpec(epochs=40, batch_size=N, lr=2e-2, warmup_share=0)
-    curve = [value for _, value in fit(method, feed, spec, Seed(0), RANK).curves["loss"]]
+    log = fit(method, feed(method, VIEW_PRESETS["none"]), spec, Seed(0), RANK)
+    curve = [value for _, value in log.curves["loss"]]
     assert np.mean(curve[-5:]) < 0.9 * curve[0]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_method_sees_labels_only_if_it_says_so(name: str) -> None:
+    method = build(name)
+    views = batch(method)
+    assert (views.target is not None) == method.uses_labels
+    told = replace(views, target=torch.arange(N) % 2)
+    lied = replace(views, rng=batch(method).rng, target=1 - torch.arange(N) % 2)
+    same = torch.equal(method.step(told).loss, method.step(lied).loss)
+    assert same != method.uses_labels
 
 
 @pytest.mark.parametrize("name", [n for n, m in METHODS.items() if not m.trains])
@@ -108,6 +137,25 @@ def test_a_masked_method_names_the_backbones_that_serve_it() -> None:
     facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=8)
     with pytest.raises(BackboneError, match="small_vit"):
         METHODS["mae"](METHODS["mae"].Config(), cnn, facts)
+
+
+def test_the_control_of_equal_compute_passes_as_many_views_as_pretraining() -> None:
+    training, n_pool = TrainSpec(epochs=3, batch_size=32), 100
+    views = 2 * training.steps(n_pool).total * 32
+    for n_rows in (7, 32, 50, 100):
+        schedule = Supervised.schedule(SupervisedConfig(), training, n_pool, n_rows)
+        plan = schedule.steps(n_rows)
+        assert views <= plan.total * plan.batch_size < views + plan.batch_size
+    assert Method.schedule(SimClrConfig(), training, n_pool, n_pool) == training
+
+
+def test_supervised_training_without_labels_is_refused() -> None:
+    method = build("supervised")
+    with pytest.raises(TrainingError, match="labels with the batch"):
+        method.step(replace(batch(method), target=None))
+    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=8)
+    with pytest.raises(TrainingError, match="2 classes or more"):
+        Supervised(SupervisedConfig(), method.backbone, facts)
 
 
 def test_every_name_in_the_list_is_the_name_in_the_settings() -> None:

@@ -11,7 +11,7 @@ from melssl.backbones import backbone_config
 from melssl.errors import ArtifactError, BackboneError
 from melssl.methods.base import PoolFacts
 from melssl.methods.no_pretext import TimmWeights, TimmWeightsConfig
-from melssl.methods.weights import load_whole
+from melssl.methods.weights import LoadReport, load_whole
 
 FACTS = PoolFacts(n_samples=8, n_patients=4, image_px=64, total_steps=8)
 
@@ -26,6 +26,12 @@ def test_missing_unexpected_and_misshapen_keys_are_all_named() -> None:
     assert "shape of weight" in str(error.value)
 
 
+def test_a_whole_load_is_reported_in_entries_and_numbers() -> None:
+    report = load_whole(torch.nn.Linear(3, 2), torch.nn.Linear(3, 2).state_dict(), "here")
+    assert report == LoadReport(entries=2, numbers=8)
+    assert report.plain()["of"] == report.plain()["loaded"] == 2
+
+
 def test_published_weights_from_a_file_arrive_in_the_backbone(tmp_path: Path) -> None:
     torch.manual_seed(1)
     file = tmp_path / "resnet.safetensors"
@@ -35,6 +41,10 @@ def test_published_weights_from_a_file_arrive_in_the_backbone(tmp_path: Path) ->
     torch.manual_seed(1)
     expected = timm.create_model("resnet10t").layer1[0].conv1.weight
     torch.testing.assert_close(method.backbone.net.layer1[0].conv1.weight, expected)
+    assert method.loaded is not None
+    assert method.loaded.plain()["loaded"] == len(method.backbone.net.state_dict())
+    assert method.loaded.left_out == ("fc.bias", "fc.weight")
+    assert method.loaded.resampled == ()
 
 
 def test_positions_of_a_vit_are_resampled_to_the_image_size(tmp_path: Path) -> None:
@@ -43,6 +53,8 @@ def test_positions_of_a_vit_are_resampled_to_the_image_size(tmp_path: Path) -> N
     backbone = backbone_config("vit_tiny_patch16_224").build(64)
     method = TimmWeights(TimmWeightsConfig(file=file), backbone, FACTS)
     assert method.backbone.vit.pos_embed.shape == (1, 17, 192)
+    assert method.loaded is not None
+    assert method.loaded.resampled == ("pos_embed",)
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

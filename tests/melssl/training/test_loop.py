@@ -12,12 +12,13 @@ import torch
 
 from melssl.backbones import backbone_config
 from melssl.data.views import VIEW_PRESETS
-from melssl.errors import ArtifactError, NotFiniteError
+from melssl.errors import ArtifactError, NotFiniteError, TrainingError
 from melssl.methods.base import Method, PoolFacts
 from melssl.methods.mae import Mae, MaeConfig
 from melssl.methods.pool import PoolFeed
 from melssl.methods.simclr import SimClr, SimClrConfig
 from melssl.seeding import Seed
+from melssl.training.best import Score
 from melssl.training.calibration import NoiseImages
 from melssl.training.checkpoint import load_tensors, save_tensors
 from melssl.training.devices import Rank, Runtime, on_devices
@@ -139,6 +140,67 @@ def test_averaged_weights_are_the_exponential_average_of_the_steps() -> None:
     for name, weight in method.named_parameters():
         torch.testing.assert_close(weight, 0.75 * first[name] + 0.25 * second[name])
     assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+SCORES = {5: 0.2, 10: float("nan"), 15: 0.7, 20: 0.7, 25: 0.1}
+
+
+def by_step(scores: list[float]) -> Score:
+    """Return a score that gives one value after the other."""
+    left = iter(scores)
+    return lambda module: next(left)
+
+
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_the_first_of_the_best_epochs_is_left_in_place(ema: float | None) -> None:
+    steps: dict[int, dict[str, torch.Tensor]] = {}
+
+    def choose(module: torch.nn.Module) -> float:
+        step = 5 * (len(steps) + 1)
+        steps[step] = {k: v.clone() for k, v in module.state_dict().items()}
+        return SCORES[step]
+
+    method = simclr()
+    spec = TrainSpec(epochs=5, batch_size=8, ema_decay=ema)
+    log = fit(method, feed(method), spec, Seed(1), RANK, choose=choose)
+    assert all(torch.equal(v, steps[15][k]) for k, v in method.state_dict().items())
+    assert not all(torch.equal(v, steps[20][k]) for k, v in method.state_dict().items())
+    assert log.curves["validation"] == [(5, 0.2), (15, 0.7), (20, 0.7), (25, 0.1)]
+    assert log.curves["chosen"] == [(15, 0.7)]
+
+
+def test_choosing_an_epoch_leaves_the_training_as_it_was() -> None:
+    spec = TrainSpec(epochs=2, batch_size=8)
+    plain, chosen = simclr(), simclr()
+    expected = fit(plain, feed(plain), spec, Seed(1), RANK).curves["loss"]
+    log = fit(chosen, feed(chosen), spec, Seed(1), RANK, choose=by_step([0.1, 0.2]))
+    assert log.curves["loss"] == expected
+    assert same(plain, chosen)
+
+
+def test_a_chosen_epoch_outlives_an_interruption(tmp_path: Path) -> None:
+    def stop(step: int, total: int, loss: float) -> None:
+        if step == 13:
+            raise StoppedError
+
+    spec = TrainSpec(epochs=4, batch_size=8)
+    whole, resumed = simclr(), simclr()
+    expected = fit(whole, feed(whole), spec, Seed(1), RANK, choose=by_step([0.1, 0.9, 0.2, 0.3]))
+    state, broken = tmp_path / "state", simclr()
+    with pytest.raises(StoppedError):
+        fit(broken, feed(broken), spec, Seed(1), RANK, state_file=state, checkpoint_seconds=0,
+            listen=stop, choose=by_step([0.1, 0.9]))  # fmt: skip
+    log = fit(resumed, feed(resumed), spec, Seed(1), RANK, state_file=state,
+              choose=by_step([0.2, 0.3]))  # fmt: skip
+    assert same(whole, resumed)
+    assert log.curves == expected.curves
+
+
+def test_a_training_without_any_score_has_no_best_epoch() -> None:
+    method = simclr()
+    spec = TrainSpec(epochs=1, batch_size=8)
+    with pytest.raises(TrainingError, match="no epoch has a score"):
+        fit(method, feed(method), spec, Seed(0), RANK, choose=lambda module: float("nan"))
 
 
 def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,131 @@
+"""Averages of trials whose replicates redraw the test patients, the draws and the seeds.
+
+Replicate r of the mean of trials t, each on a fold f, a draw d and a seed s, is
+
+    sum_t a_fd(r) b_s(r) x_t(r) / sum_t a_fd(r) b_s(r)
+
+x_t(r) is the trial's score under the r-th redraw of test patients, which is common to all trials.
+a and b say how often a draw and a seed count (Rao & Wu 1988), mean one. Draws are redrawn within
+each fold, for draw 0 of two folds are two random subsets; seeds for all folds at once. Both depend
+on their names alone, so arms and budgets with the same draws and seeds share them: budgets nest
+within a draw, and arms see the same labels. What one draw or one seed leaves unknown is not in the
+interval. What draws and seeds do together is counted with each of them, so that an interval errs to
+the wide side (Owen 2007).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ablations.finished import Finished, Pair, Place
+from melssl.evaluation.uncertainty import Bootstrap
+from melssl.pipeline import RESAMPLES
+from melssl.seeding import Seed
+from melssl.statistics.levels import repeat_counts
+
+ROOT = Seed(0).child("repeats")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """How much each of T trials counts in R replicates, (T, R), by what is redrawn.
+
+    Columns sum to one; they are NaN where no trial is left, which takes missing trials.
+    """
+
+    draws: np.ndarray
+    seeds: np.ndarray
+    both: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class StandardErrors:
+    """What each source of chance alone adds to the mean's standard error; NaN where unknown."""
+
+    patients: float
+    draws: float
+    seeds: float
+
+
+@lru_cache(maxsize=8)  # the metrics of a cell, one after the other
+def weights(places: tuple[Place, ...]) -> Weights:
+    """Return the weights of the trials at ``places``, as many replicates as trials store."""
+    by_fold: dict[int, set[int]] = {}
+    for fold, draw, _ in places:
+        by_fold.setdefault(fold, set()).add(draw)
+    a = {fold: _redrawn(("draws", fold), names) for fold, names in by_fold.items()}
+    b = _redrawn(("seeds",), {seed for _, _, seed in places})
+    draws = np.stack([a[fold][draw] for fold, draw, _ in places])
+    seeds = np.stack([b[seed] for _, _, seed in places])
+    return Weights(draws=_shares(draws), seeds=_shares(seeds), both=_shares(draws * seeds))
+
+
+def average(trials: Sequence[Finished], metric: str) -> Bootstrap:
+    """Return the mean score of trials; no replicate is defined where a trial has stored none."""
+    return _mean(_places(trials), _scores(trials, metric), _stored(trials, metric))
+
+
+def difference(pairs: Sequence[Pair], metric: str) -> Bootstrap:
+    """Return the mean difference of paired trials, arm minus control."""
+    own, control = [pair.own for pair in pairs], [pair.control for pair in pairs]
+    stored = _stored(own, metric) - _stored(control, metric)
+    return _mean(_places(own), _scores(own, metric) - _scores(control, metric), stored)
+
+
+def standard_errors(trials: Sequence[Finished], metric: str) -> StandardErrors:
+    """Return the standard error of the mean score by what is redrawn, one source at a time.
+
+    That of the draws is NaN where no fold has two draws; so is that of the seeds with one seed.
+    """
+    places, scores = _places(trials), _scores(trials, metric)
+    shares = weights(places)
+    n_draws = Counter(fold for fold, _ in {(fold, draw) for fold, draw, _ in places})
+    n_seeds = len({seed for _, _, seed in places})
+    return StandardErrors(
+        patients=_spread(_stored(trials, metric).mean(axis=0)),
+        draws=_spread(scores @ shares.draws) if max(n_draws.values()) > 1 else float("nan"),
+        seeds=_spread(scores @ shares.seeds) if n_seeds > 1 else float("nan"),
+    )
+
+
+def _mean(places: tuple[Place, ...], scores: np.ndarray, stored: np.ndarray) -> Bootstrap:
+    replicates: np.ndarray = np.einsum("tr,tr->r", weights(places).both, stored)
+    return Bootstrap(estimate=float(np.mean(scores)), replicates=replicates)
+
+
+def _redrawn(path: tuple[str | int, ...], names: Iterable[int]) -> dict[int, np.ndarray]:
+    """Return how often each of some draws or seeds counts: (R,) of mean one by name."""
+    ordered = sorted(names)
+    rng = ROOT.child(*path, *ordered).numpy()
+    drawn = repeat_counts(len(ordered), RESAMPLES.n, rng)
+    drawn *= len(ordered) / drawn.sum(axis=1, keepdims=True)
+    return dict(zip(ordered, drawn.T, strict=True))
+
+
+def _shares(counts: np.ndarray) -> np.ndarray:
+    with np.errstate(invalid="ignore"):
+        shares: np.ndarray = counts / counts.sum(axis=0)
+    return shares
+
+
+def _places(trials: Sequence[Finished]) -> tuple[Place, ...]:
+    return tuple(trial.place for trial in trials)
+
+
+def _scores(trials: Sequence[Finished], metric: str) -> np.ndarray:
+    return np.array([trial.score(metric) for trial in trials])
+
+
+def _stored(trials: Sequence[Finished], metric: str) -> np.ndarray:
+    """Return the replicates of all trials, (T, R); NaN for a trial that has none."""
+    none = np.full(RESAMPLES.n, np.nan, np.float32)
+    return np.stack([trial.replicates.get(metric, none) for trial in trials])
+
+
+def _spread(replicates: np.ndarray) -> float:
+    return Bootstrap(estimate=float("nan"), replicates=replicates).standard_error

@@ -1,0 +1,148 @@
+"""Results: a plan's finished trials by cell, and what each cell is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pandas as pd
+
+from ablations.design import Cell
+from ablations.factors import LABEL_FRACTION
+from ablations.finished import Finished, Pair, Place, read_trial
+from ablations.plan import Plan
+from ablations.table import COLUMNS
+from ablations.vault import Vault
+from melssl.evaluation.metrics import METRICS
+from melssl.pipeline import INTERVAL_METRICS
+from melssl.prepared import Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The finished trials of a plan. ``pairs`` of a cell are checked to be fair."""
+
+    plan: Plan
+    finished: Sequence[Finished]
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """Cohort and folds of the study's baseline."""
+        return self.plan.preparations.of(self.plan.study.baseline)
+
+    @cached_property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of the outcome, in the order of ``METRICS``."""
+        cohort = self.prepared.cohort
+        n_classes, cameras = len(cohort.classes), cohort.cameras is not None
+        return tuple(
+            name for name, metric in METRICS.items() if metric.applies(n_classes, cameras=cameras)
+        )
+
+    @cached_property
+    def interval_metrics(self) -> tuple[str, ...]:
+        """The metrics whose replicates are stored."""
+        return tuple(name for name in self.metrics if name in INTERVAL_METRICS)
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Every planned cell by name, in the order of the plan."""
+        return {planned.trial.cell.name: planned.trial.cell for planned in self.plan.trials}
+
+    @cached_property
+    def planned(self) -> dict[str, set[Place]]:
+        """The planned fold, draw and seed of every trial, by cell."""
+        places: dict[str, set[Place]] = {name: set() for name in self.cells}
+        for trial in (planned.trial for planned in self.plan.trials):
+            places[trial.cell.name].add((trial.fold, trial.draw, trial.seed))
+        return places
+
+    @cached_property
+    def by_cell(self) -> dict[str, list[Finished]]:
+        """The finished trials of every cell, none where it has none."""
+        trials: dict[str, list[Finished]] = {name: [] for name in self.cells}
+        for trial in self.finished:
+            trials[trial.planned.trial.cell.name].append(trial)
+        return trials
+
+    @cached_property
+    def references(self) -> tuple[str, ...]:
+        """The methods that see no image: compared with nobody."""
+        blind = (c.spec.method.name for c in self.cells.values() if _is_reference(c))
+        return tuple(dict.fromkeys(blind))
+
+    @cached_property
+    def compared(self) -> dict[str, str | None]:
+        """The cells that are compared with the control, each with the control's cell.
+
+        None where no cell of the control has the same other levels.
+        """
+        return self.plan.study.compared(self.cells.values())
+
+    @cached_property
+    def pairs(self) -> dict[str, list[Pair]]:
+        """The paired trials of every compared cell.
+
+        Raises:
+            ArtifactError: two paired trials differ in more than method and pretraining.
+
+        """
+        return {name: self._pairs(name, control) for name, control in self.compared.items()}
+
+    @cached_property
+    def arms(self) -> dict[str, list[Cell]]:
+        """Cells that differ in their label fraction only, by their name without it, ascending."""
+        arms: dict[str, list[Cell]] = {}
+        for cell in self.cells.values():
+            arms.setdefault(arm_name(cell), []).append(cell)
+        return {name: sorted(cells, key=fraction) for name, cells in arms.items()}
+
+    @cached_property
+    def largest(self) -> list[Cell]:
+        """The cell of every arm with its largest planned label budget."""
+        return [cells[-1] for cells in self.arms.values()]
+
+    def levels(self, cell: Cell) -> dict[str, object]:
+        """Return the cell's level of every factor of the study; None where one means nothing."""
+        own = dict(cell.levels)
+        return {factor.name: own.get(factor.name) for factor in self.plan.study.factors}
+
+    def frame(self, name: str, rows: Iterable[Mapping[str, object]]) -> pd.DataFrame:
+        """Return the frame of a table: its columns, and the factors behind those that identify."""
+        ids = [column for column in COLUMNS[name] if column in ("trial", "cell", "arm")]
+        rest = [column for column in COLUMNS[name] if column not in ids]
+        factors = [factor.name for factor in self.plan.study.factors]
+        return pd.DataFrame(list(rows), columns=[*ids, *factors, *rest])
+
+    def _pairs(self, name: str, control: str | None) -> list[Pair]:
+        theirs = {f.place: f for f in self.by_cell[control]} if control else {}
+        return [Pair(f, theirs[f.place]) for f in self.by_cell[name] if f.place in theirs]
+
+
+def read_results(plan: Plan, vault: Vault) -> Results:
+    """Return every planned trial that has a result; a trial of two cells is read once."""
+    trials: dict[str, Finished] = {}
+    finished = []
+    for planned in plan.trials:
+        if ("adapt", planned.key) in plan.done:
+            known = trials.get(planned.key)
+            trial = read_trial(planned, vault) if known is None else replace(known, planned=planned)
+            trials[planned.key] = trial
+            finished.append(trial)
+    return Results(plan=plan, finished=finished)
+
+
+def arm_name(cell: Cell) -> str:
+    """Return the cell's readable identity without its label fraction."""
+    named = ((name, v) for name, v in cell.levels if v is not None and name != LABEL_FRACTION.name)
+    return ",".join(f"{name}={value}" for name, value in named)
+
+
+def fraction(cell: Cell) -> float:
+    """Return the cell's label fraction."""
+    return float(str(dict(cell.levels)[LABEL_FRACTION.name]))
+
+
+def _is_reference(cell: Cell) -> bool:
+    return cell.spec.method_class.sees == "metadata"

@@ -1,0 +1,252 @@
+"""Pairs of near-identical pictures: broad shapes propose a pair, aligned texture decides.
+
+Resized, compressed, flipped, turned by quarters, cropped or lightened copies are one picture. Two
+lesions are not, however alike their blobs: a pair counts only where hair, pores and pigment match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
+
+import numpy as np
+
+from melssl.audit.align import agreement, halved, settle, texture
+from melssl.audit.fingerprints import WAVES, Fingerprints
+
+NEAR = 0.80  # measured by proofs/near_duplicates.py
+PROPOSED = 0.85  # broad shapes that agree less are never looked at
+NEIGHBOURS = 10  # pictures looked at, per picture
+STARTS = 3  # orientations and crops tried, per pair
+PROMISING = 0.65  # agreement at half the side, below which the full side is not looked at
+
+ORIENTATIONS = (
+    *("as is", "turned 90", "turned 180", "turned 270"),
+    *("flipped", "flipped, turned 90", "flipped, turned 180", "flipped, turned 270"),
+)
+# The part of a picture that another may be a crop of: (kept share, place of its middle) per axis,
+# in the picture's halves. Whole; a side or a corner cut by 8 %; a corner cut by 4 %.
+_SIDES = ((1.0, 0.0), (0.92, -0.08), (0.92, 0.08))
+_CORNERS = ((0.96, -0.04), (0.96, 0.04))
+CROPS = np.array(
+    [(*x, *y) for cuts in (_SIDES, _CORNERS) for x, y in product(cuts, repeat=2)], np.float32
+)
+
+_BROAD = 8  # waves per axis that are compared
+_ROWS, _COLUMNS, _PAIRS = 32, 1024, 64  # blocks that stay in a processor's cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearPair:
+    """Two files of one picture, by row, ``first < second``.
+
+    ``similarity`` is the correlation of their textures after alignment, 0 .. 1; ``orientation`` is
+    what turns the second into the first: a flip is left to right and comes before the turn, a turn
+    is counter-clockwise.
+    """
+
+    first: int
+    second: int
+    similarity: float
+    orientation: str
+
+
+def near_pairs(
+    prints: Fingerprints, threshold: float = NEAR, *, workers: int = 1
+) -> list[NearPair]:
+    """Return the pairs whose textures agree by ``threshold`` or more, by first and second row.
+
+    Of byte-identical files one stands for all. Each picture is compared with the ``NEIGHBOURS``
+    that its broad shapes resemble most, so of many copies not every pair is listed, but a chain.
+    """
+    readable = np.setdiff1d(np.arange(len(prints.sha256)), list(prints.faults))
+    rows = readable[np.unique(prints.sha256[readable], return_index=True)[1]]
+    if len(rows) < 2:
+        return []
+    pictures = _pictures(prints, rows)  # sorted by hash: the order of files decides nothing
+    with ThreadPoolExecutor(workers) as pool:
+        starts = range(0, len(rows), _ROWS)
+        proposed = np.concatenate(list(pool.map(partial(_nearest, pictures), starts)))
+        pairs = np.unique(np.sort(proposed, axis=1), axis=0)
+        blocks = [pairs[at : at + _PAIRS] for at in range(0, len(pairs), _PAIRS)]
+        found = [pair for some in pool.map(partial(_compared, pictures), blocks) for pair in some]
+    near = [_pair(rows, match) for match in found if match.similarity >= threshold]
+    return sorted(near, key=lambda pair: (pair.first, pair.second))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pictures:
+    whole: np.ndarray  # (8, N, D) broad shapes, by orientation
+    crops: np.ndarray  # (C, N, D) broad shapes of parts
+    quarter: np.ndarray  # (N, S/4, S/4) texture
+    half: np.ndarray  # (N, S/2, S/2)
+    fine: np.ndarray  # (N, S, S) uint8, brightness
+
+
+def _pictures(prints: Fingerprints, rows: np.ndarray) -> _Pictures:
+    coarse = prints.coarse[rows].reshape(-1, 3, WAVES, WAVES)
+    fine = prints.fine[rows]
+    blocks = [fine[at : at + _PAIRS] for at in range(0, len(fine), _PAIRS)]
+    halves = [halved(block.astype(np.float32)) for block in blocks]
+    return _Pictures(
+        whole=np.stack([_shape(_turned(coarse, o)) for o in range(8)]),
+        crops=np.stack([_shape(_cropped(coarse, crop)) for crop in CROPS]),
+        quarter=np.concatenate([_rough_texture(halved(half)) for half in halves]),
+        half=np.concatenate([_rough_texture(half) for half in halves]),
+        fine=fine,
+    )
+
+
+def _nearest(pictures: _Pictures, start: int) -> np.ndarray:
+    """Return pairs (P, 2) of rows ``start ..`` with the neighbours that they may be a part of."""
+    whole = pictures.whole[:, start : start + _ROWS]
+    _, count, width = whole.shape
+    queries = whole.reshape(-1, width)
+    best = np.full((count, len(pictures.fine)), -1, np.float32)
+    for at in range(0, best.shape[1], _COLUMNS):
+        part = best[:, at : at + _COLUMNS]
+        for crop in pictures.crops:
+            alike = (queries @ crop[at : at + _COLUMNS].T).reshape(8, count, -1)
+            np.maximum(part, alike.max(0), out=part)
+    best[np.arange(count), start + np.arange(count)] = -1
+    most = min(NEIGHBOURS, best.shape[1])
+    near = np.argpartition(best, -most, axis=1)[:, -most:]
+    row, place = np.nonzero(np.take_along_axis(best, near, 1) >= PROPOSED)
+    return np.stack([start + row, near[row, place]], 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Start:
+    """The pictures ``part`` (P,), turned by ``orientation`` (P,), lie in others by ``placing``."""
+
+    part: np.ndarray
+    other: np.ndarray
+    orientation: np.ndarray
+    placing: np.ndarray  # (P, 4)
+
+    def __getitem__(self, chosen: np.ndarray) -> _Start:
+        columns = {name: column[chosen] for name, column in vars(self).items()}
+        return _Start(**columns)
+
+
+def _starts(pictures: _Pictures, pairs: np.ndarray) -> Iterator[_Start]:
+    """Yield, likeliest first, ways in which one of each pair (P, 2) may be a part of the other."""
+    alike = [
+        np.einsum("opd,cpd->ocp", pictures.whole[:, part], pictures.crops[:, other])
+        for part, other in (pairs.T, pairs.T[::-1])
+    ]
+    ways = np.stack(alike)
+    order = np.argsort(-ways.reshape(-1, len(pairs)), axis=0, kind="stable")
+    for likely in order[:STARTS]:
+        side, orientation, crop = np.unravel_index(likely, ways.shape[:3])
+        part, other = np.take_along_axis(pairs, np.stack([side, 1 - side], 1), 1).T
+        yield _Start(part=part, other=other, orientation=orientation, placing=CROPS[crop])
+
+
+@dataclass(frozen=True)
+class _Match:
+    part: int
+    other: int
+    orientation: int
+    similarity: float
+
+
+def _compared(pictures: _Pictures, pairs: np.ndarray) -> list[_Match]:
+    """Align the pairs (P, 2), from coarse to fine; leave out those without promise."""
+    tried = [_settled(pictures, start) for start in _starts(pictures, pairs)]
+    best = np.argmax([reached for _, reached in tried], axis=0)
+    matches = []
+    for which, (start, reached) in enumerate(tried):
+        chosen = start[(best == which) & (reached >= PROMISING)]
+        one = _fine_texture(_turned_each(pictures.fine[chosen.part], chosen.orientation))
+        two = _fine_texture(pictures.fine[chosen.other])
+        similarity = agreement(one, two, settle(one, two, chosen.placing, steps=5))
+        columns = (chosen.part, chosen.other, chosen.orientation, similarity)
+        matches += [_Match(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
+    return matches
+
+
+def _settled(pictures: _Pictures, start: _Start) -> tuple[_Start, np.ndarray]:
+    """Return better placings, found at a quarter of the side and then at half, and agreement."""
+    placing = start.placing
+    for textures, steps in ((pictures.quarter, 5), (pictures.half, 3)):
+        one, two = _turned_each(textures[start.part], start.orientation), textures[start.other]
+        placing = settle(one, two, placing, steps=steps)
+    return replace(start, placing=placing), agreement(one, two, placing)
+
+
+def _pair(rows: np.ndarray, match: _Match) -> NearPair:
+    first, second = sorted((int(rows[match.part]), int(rows[match.other])))
+    orientation = match.orientation
+    if first == rows[match.part] and orientation < 4:  # a flip, turned or not, undoes itself
+        orientation = -orientation % 4
+    return NearPair(
+        first=first,
+        second=second,
+        similarity=min(1.0, match.similarity),
+        orientation=ORIENTATIONS[orientation],
+    )
+
+
+def _fine_texture(grey: np.ndarray) -> np.ndarray:
+    return texture(grey.astype(np.float32), finest=0.8, broadest=2.5, around=6)
+
+
+def _rough_texture(grey: np.ndarray) -> np.ndarray:
+    return texture(grey, finest=0.7, broadest=2, around=6)
+
+
+def _turned_each(pictures: np.ndarray, orientations: np.ndarray) -> np.ndarray:
+    """Return pictures (B, S, S), each flipped and turned by its own orientation."""
+    turned = np.empty_like(pictures)
+    for o in np.unique(orientations):
+        chosen = pictures[orientations == o]
+        chosen = chosen[:, :, ::-1] if o >= 4 else chosen
+        turned[orientations == o] = np.rot90(chosen, o % 4, axes=(1, 2))
+    return turned
+
+
+def _turned(waves: np.ndarray, orientation: int) -> np.ndarray:
+    """Return the cosine coefficients (N, 3, W, W) of the flipped and turned pictures."""
+    signs = (-1.0) ** np.arange(waves.shape[-1], dtype=np.float32)
+    if orientation >= 4:
+        waves = waves * signs
+    for _ in range(orientation % 4):  # counter-clockwise: transposed, then upside down
+        waves = waves.swapaxes(-1, -2) * signs[:, None]
+    return waves
+
+
+def _cropped(waves: np.ndarray, crop: np.ndarray) -> np.ndarray:
+    """Return the coefficients (N, 3, W, W) of a part of the pictures: the series, read there."""
+    n_waves, n_points = waves.shape[-1], 4 * waves.shape[-1]
+    points = (np.arange(n_points) + 0.5) * 2 / n_points - 1
+    wave = np.arange(n_waves)
+    norm = np.where(wave > 0, np.sqrt(2), 1)
+
+    def matrix(share: float, middle: float) -> np.ndarray:
+        there = np.cos(np.pi / 2 * wave * (share * points[:, None] + middle + 1)) * norm
+        here = np.cos(np.pi / 2 * wave * (points[:, None] + 1)) * norm
+        return np.asarray(here.T @ there / n_points, dtype=np.float32)
+
+    return np.asarray(matrix(*crop[2:]) @ waves @ matrix(*crop[:2]).T)
+
+
+def _shape(waves: np.ndarray) -> np.ndarray:
+    """Return (N, D) of unit length or less: coefficients weighted by frequency, as nature's fall.
+
+    Colour weighs three tenths of brightness. A picture without contrast stays near 0.
+    """
+    frequency = np.hypot(*np.mgrid[: waves.shape[-1], : waves.shape[-1]]).astype(np.float32)
+    bright = (frequency > 0) & (frequency < _BROAD)
+    colour = (frequency > 0) & (frequency < 3)
+    weighted = waves * frequency
+    parts = (weighted[:, 0][:, bright], 0.3 * _unit(weighted[:, 1:][:, :, colour]))
+    return _unit(np.concatenate([_unit(parts[0]), parts[1]], 1), floor=1.0)
+
+
+def _unit(vectors: np.ndarray, floor: float = 1.0) -> np.ndarray:
+    flat = vectors.reshape(len(vectors), -1)
+    return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), floor)
