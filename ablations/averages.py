@@ -24,7 +24,7 @@ import numpy as np
 
 from ablations.finished import Finished, Pair, Place
 from melssl.evaluation.uncertainty import Bootstrap
-from melssl.pipeline import RESAMPLES
+from melssl.judging import RESAMPLES
 from melssl.seeding import Seed
 from melssl.statistics.levels import repeat_counts
 

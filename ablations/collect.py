@@ -20,8 +20,8 @@ from ablations.savings import savings_frame
 from ablations.subgroups import subgroups_frame
 from ablations.table import FactorInfo, LevelInfo, MetricInfo, StudyInfo, TrialTable
 from ablations.vault import Vault
+from melssl.artifacts import CURVES
 from melssl.evaluation.metrics import METRICS
-from melssl.pipeline import CURVES
 from melssl.spec import NUMBERS_VERSION
 
 MAIN_METRIC = "roc_auc"

@@ -10,7 +10,7 @@ from ablations.design import Cell
 from ablations.results import Results
 from ablations.table import COLUMNS
 from ablations.vault import Vault
-from melssl.pipeline import FACTS
+from melssl.artifacts import FACTS
 
 
 def encoders_frame(results: Results, vault: Vault) -> pd.DataFrame:

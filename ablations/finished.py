@@ -9,8 +9,8 @@ import numpy as np
 
 from ablations.plan import PlannedTrial
 from ablations.vault import Vault
+from melssl.artifacts import BUDGET, REPLICATES, SCORES
 from melssl.errors import ArtifactError
-from melssl.pipeline import BUDGET, REPLICATES, SCORES
 from melssl.spec import ARMS_DIFFER_IN, differing
 
 Place = tuple[int, int, int]

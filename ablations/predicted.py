@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from ablations.finished import Finished
 from ablations.vault import Vault
+from melssl.artifacts import PREDICTIONS
 from melssl.evaluation.predictions import Predictions
-from melssl.pipeline import PREDICTIONS
 
 Series = tuple[int, int, int]
 

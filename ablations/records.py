@@ -11,7 +11,7 @@ from ablations.plan import Plan, PlannedTrial
 from ablations.table import TrialTable
 from ablations.tracking import TrialRecord
 from ablations.vault import Failure, Vault
-from melssl.pipeline import CURVES, PREDICTIONS
+from melssl.artifacts import CURVES, PREDICTIONS
 from melssl.settings import Json
 from melssl.stages import Stage
 

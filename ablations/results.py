@@ -15,7 +15,7 @@ from ablations.plan import Plan
 from ablations.table import COLUMNS
 from ablations.vault import Vault
 from melssl.evaluation.metrics import METRICS
-from melssl.pipeline import INTERVAL_METRICS
+from melssl.judging import INTERVAL_METRICS
 from melssl.prepared import Prepared
 
 

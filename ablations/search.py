@@ -22,8 +22,8 @@ from ablations.space import Dimension, overrides_of, parse_space
 from ablations.suggestions import REASON, distributions, ended
 from ablations.vault import Vault
 from ablations.workers import Job
+from melssl.artifacts import SCORES
 from melssl.errors import MelsslError, SpecError, SplitError
-from melssl.pipeline import SCORES
 from melssl.settings import Settings, digest, with_overrides
 from melssl.spec import NUMBERS_VERSION, RunSpec, WithinFold
 from melssl.stages import Kind, Stage

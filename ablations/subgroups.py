@@ -13,7 +13,7 @@ from ablations.predicted import Predicted, in_series
 from ablations.results import Results
 from melssl.evaluation.subgroups import part, subgroups
 from melssl.evaluation.uncertainty import Bootstrap, pair_areas
-from melssl.pipeline import RESAMPLES
+from melssl.judging import RESAMPLES
 from melssl.prepared import Prepared
 
 AUC = "roc_auc"

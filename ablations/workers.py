@@ -11,8 +11,9 @@ from pathlib import Path
 from ablations.origin import environment
 from ablations.preparations import Preparations
 from ablations.vault import Vault
+from melssl.artifacts import Place
 from melssl.errors import ArtifactError
-from melssl.pipeline import Place, execute
+from melssl.pipeline import execute
 from melssl.settings import Json
 from melssl.stages import Kind, Stage
 from melssl.training.devices import Runtime

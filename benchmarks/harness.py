@@ -20,10 +20,10 @@ from ablations.vault import Vault
 from benchmarks.answer import Answer, Target, compared
 from benchmarks.measure import Crew, Effort, Lap, Laps, Runner, Sample, Way, Work, interleave, rates
 from benchmarks.plain_loop import PlainLoop
+from melssl.artifacts import CURVES
 from melssl.errors import MelsslError
 from melssl.evaluation.protocols.base import Evidence, Verdict
 from melssl.evaluation.protocols.linear_probe import LinearProbe
-from melssl.pipeline import CURVES
 from melssl.spec import RunSpec
 
 FRACTIONS = (0.1, 0.25, 0.5, 0.75, 0.9)

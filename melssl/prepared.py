@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from melssl.audit.audit import Audit, AuditSpec, audit, audit_key, check_sides
-from melssl.audit.evidence import EXTERNAL
 from melssl.audit.names import unlinked_names
 from melssl.data.cohort import Cohort
 from melssl.data.images import Images, JoinedImages, NoImages, SomeImages
@@ -21,7 +19,6 @@ from melssl.settings import digest
 from melssl.spec import RunSpec, WithinFold
 from melssl.splits.budgets import LabelledSubset, labelled_subset
 from melssl.splits.folds import Fold, FoldPlan, FoldSpec, make_folds
-from melssl.training.optim import TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,72 +202,6 @@ def _folds(cohort: Cohort, spec: FoldSpec, folder: Path) -> FoldPlan:
     folder.mkdir(parents=True, exist_ok=True)
     plan.save(path)
     return plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pool:
-    """What pretraining sees: rows (N,) of ``Prepared.images``, with their ids and patients (N,).
-
-    ``training`` is its schedule; ``target`` (N,) holds classes for a method that uses labels.
-    """
-
-    rows: np.ndarray
-    sample_ids: np.ndarray
-    patients: np.ndarray
-    training: TrainSpec
-    target: np.ndarray | None = None
-
-
-def pool(spec: RunSpec, prepared: Prepared) -> Pool:
-    """Return the samples that pretraining sees: no test patient, unless it is transductive.
-
-    A method that uses labels sees the budget's samples instead, for as long as the pool would take.
-
-    Raises:
-        SpecError: an external pool was asked for and there is nothing external.
-
-    """
-    frame, method = _pool_frame(spec, prepared), spec.method_class
-    rows = _pool_rows(spec, prepared, frame["patient_id"])
-    training, target = spec.pretraining, None
-    if method.uses_labels:
-        n_pool, labelled = len(rows), set(prepared.budget(spec).sample_ids)
-        rows = np.flatnonzero(prepared.cohort.frame["sample_id"].isin(labelled))
-        # over and over, so that an epoch is as long as the pool's and steps are as large
-        rows = np.tile(rows, max(1, n_pool // len(rows)))
-        target = frame["target"].to_numpy(np.int64)[rows]
-        training = method.schedule(spec.method, training, n_pool, len(rows))
-    return Pool(
-        rows=rows,
-        sample_ids=frame["sample_id"].to_numpy(object)[rows],
-        patients=frame["patient_id"].to_numpy(object)[rows],
-        training=training,
-        target=target,
-    )
-
-
-def _pool_frame(spec: RunSpec, prepared: Prepared) -> pd.DataFrame:
-    own = prepared.cohort.frame
-    if spec.pool != "external" or prepared.external is None:
-        return own
-    theirs = prepared.external.cohort.frame
-    # two cohorts may call two samples by one name
-    theirs = theirs.assign(sample_id=f"{EXTERNAL}:" + theirs["sample_id"])
-    return pd.concat([own, theirs], ignore_index=True)
-
-
-def _pool_rows(spec: RunSpec, prepared: Prepared, patients: pd.Series) -> np.ndarray:
-    learned, tested = prepared.learned_from(spec), prepared.fold(spec).test
-    if spec.pool == "train":
-        return np.flatnonzero(patients.isin(learned))
-    if spec.pool == "train+test":
-        return np.arange(len(patients))
-    if prepared.external is None and set(patients) <= learned | tested:
-        raise SpecError(
-            "pool=external: expected an external cohort or patients without any label, found none;"
-            " name a cohort with external.source and external.root"
-        )
-    return np.flatnonzero(~patients.isin(tested))
 
 
 def _rows_of(cohort: Cohort, directory: Path) -> Images:

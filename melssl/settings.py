@@ -100,7 +100,7 @@ def _assign(data: dict[str, Json], path: list[str], value: Json, override: str) 
             return
         below = place[name]
         if below is None:  # an absent part comes to be; its own checks follow when it is parsed
-            below = place[name] = {part: None for part in path[depth + 1 : depth + 2]}
+            below = place[name] = dict.fromkeys(path[depth + 1 : depth + 2])
         if not isinstance(below, dict):
             raise SpecError(f"--set {override!r}: {'.'.join(path[: depth + 1])} has no fields")
         place = below

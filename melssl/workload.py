@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from melssl.encoders import build_backbone, build_method
 from melssl.evaluation.protocols.fine_tune import Classifier, FineTune, LabelledFeed
 from melssl.methods.pool import PoolFeed
-from melssl.pipeline import build_backbone, build_method
-from melssl.prepared import Pool, Prepared, pool
+from melssl.pool import Pool, pool
+from melssl.prepared import Prepared
 from melssl.settings import Json, digest
 from melssl.stages import Stage
 from melssl.training.calibration import NoiseImages, seconds_per_image

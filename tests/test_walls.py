@@ -26,7 +26,9 @@ HEAVY = {
 LAYERS = (
     {"__main__", "workload"},
     {"pipeline"},
-    {"stages"},
+    {"judging"},
+    {"encoders", "artifacts"},
+    {"stages", "pool"},
     {"prepared"},
     {"spec"},
     {"audit", "evaluation", "methods", "splits"},
@@ -35,6 +37,7 @@ LAYERS = (
 )
 DOORS = {  # all that the harness may know of the core
     *("melssl.spec", "melssl.prepared", "melssl.stages", "melssl.pipeline", "melssl.workload"),
+    *("melssl.artifacts", "melssl.judging"),
     *("melssl.errors", "melssl.settings", "melssl.seeding"),
     "melssl.evaluation.predictions",
     "melssl.evaluation.metrics",

@@ -1,7 +1,7 @@
 """Lays one small grey picture over another: a stretch and a shift along each axis.
 
-A *placing* is (stretch across, shift across, stretch down, shift down). The point u of the reference,
-counted from -1 to 1 along an axis, lies at ``stretch * u + shift`` in the other picture.
+A *placing* is (stretch across, shift across, stretch down, shift down): the point u of the
+reference, counted from -1 to 1 along an axis, lies at ``stretch * u + shift`` in the other picture.
 """
 
 from __future__ import annotations

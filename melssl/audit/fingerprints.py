@@ -155,6 +155,7 @@ def _keep(
         path=np.array(names, dtype=np.str_),
         size=np.array(sizes, np.int64),
         time=np.array(times, np.int64),
+        allow_pickle=False,
         **_columns(list(merged.values())),
     )
     path.parent.mkdir(parents=True, exist_ok=True)

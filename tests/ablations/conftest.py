@@ -15,9 +15,10 @@ from ablations.plan import Plan, looked_up, make_plan
 from ablations.preparations import Preparations
 from ablations.results import Results, read_results
 from ablations.vault import Vault
+from melssl.artifacts import BUDGET, FACTS, PREDICTIONS, REPLICATES, SCORES
 from melssl.evaluation.metrics import score_all
 from melssl.evaluation.predictions import Predictions
-from melssl.pipeline import BUDGET, FACTS, PREDICTIONS, REPLICATES, SCORES, replicates
+from melssl.judging import replicates
 from melssl.prepared import Prepared
 from melssl.seeding import Seed
 from melssl.settings import digest

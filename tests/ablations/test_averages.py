@@ -11,7 +11,7 @@ import pytest
 from ablations.averages import average, difference, standard_errors, weights
 from ablations.finished import Finished, Pair
 from ablations.results import Results
-from melssl.pipeline import RESAMPLES
+from melssl.judging import RESAMPLES
 
 ARM = "method=simclr,label_fraction=0.3"
 CONTROL = "method=no_pretext,label_fraction=0.3"

@@ -10,7 +10,7 @@ import pytest
 from ablations.averages import difference
 from ablations.comparisons import comparisons_frame, fold_differences
 from ablations.results import Results
-from melssl.pipeline import INTERVAL_METRICS
+from melssl.judging import INTERVAL_METRICS
 from melssl.statistics.differences import corrected_t, holm
 
 ARM = "method=simclr,label_fraction=0.3"

@@ -19,7 +19,7 @@ from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.pooling import pool_predictions
 from melssl.evaluation.subgroups import part
 from melssl.evaluation.uncertainty import bootstrap_scores
-from melssl.pipeline import RESAMPLES
+from melssl.judging import RESAMPLES
 
 ARM = "method=simclr,label_fraction=1.0"
 AUC = METRICS["roc_auc"]

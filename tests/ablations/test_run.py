@@ -23,11 +23,12 @@ from ablations.options import ROOT, RunOptions
 from ablations.plan import make_plan
 from ablations.preparations import Preparations
 from ablations.vault import Vault
+from melssl.artifacts import PREDICTIONS
 from melssl.errors import SplitError
 from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.predictions import Predictions
 from melssl.evaluation.uncertainty import bootstrap_scores
-from melssl.pipeline import PREDICTIONS, RESAMPLES
+from melssl.judging import RESAMPLES
 
 Make = Callable[..., RunOptions]
 

@@ -29,9 +29,9 @@ from ablations.search_command import JOURNAL, LOCK, run_search
 from ablations.space import Dimension, parse_space
 from ablations.vault import Vault
 from ablations.workers import Job, Outcome
+from melssl.artifacts import PREDICTIONS
 from melssl.errors import ArtifactError, NotFiniteError, SpecError, SplitError
 from melssl.evaluation.predictions import Predictions
-from melssl.pipeline import PREDICTIONS
 from melssl.settings import with_overrides
 from melssl.spec import RunSpec
 from study.search import main

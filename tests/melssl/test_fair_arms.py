@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import torch
 
+from melssl.artifacts import BUDGET, EMBEDDINGS, FACTS, PREDICTIONS, WEIGHTS, Place
 from melssl.data.images import Images
 from melssl.evaluation.predictions import Predictions
 from melssl.evaluation.protocols import PROTOCOLS
 from melssl.evaluation.protocols.fine_tune import LabelledBatch, LabelledFeed
 from melssl.methods import METHODS
-from melssl.pipeline import BUDGET, EMBEDDINGS, FACTS, PREDICTIONS, WEIGHTS, Place, execute
+from melssl.pipeline import execute
 from melssl.prepared import Prepared
 from melssl.seeding import Seed
 from melssl.spec import RunSpec

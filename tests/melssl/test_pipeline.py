@@ -8,21 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from melssl.artifacts import BUDGET, CURVES, EMBEDDINGS, PREDICTIONS, SCORES, WEIGHTS, Place
+from melssl.encoders import build_backbone
 from melssl.errors import ArtifactError, SpecError
 from melssl.evaluation.predictions import Predictions
 from melssl.methods.weights import load_whole
-from melssl.pipeline import (
-    BUDGET,
-    CURVES,
-    EMBEDDINGS,
-    PREDICTIONS,
-    SCORES,
-    WEIGHTS,
-    Place,
-    build_backbone,
-    execute,
-)
-from melssl.prepared import Prepared, pool
+from melssl.pipeline import execute
+from melssl.pool import pool
+from melssl.prepared import Prepared
 from melssl.settings import with_overrides
 from melssl.spec import RunSpec
 from melssl.stages import stages

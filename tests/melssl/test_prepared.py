@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from melssl.errors import CohortError, PatientOverlapError, SpecError
-from melssl.prepared import Prepared, pool, prepare
+from melssl.pool import pool
+from melssl.prepared import Prepared, prepare
 from melssl.settings import with_overrides
 from melssl.spec import RunSpec
 
@@ -65,9 +66,7 @@ def test_two_patients_with_one_picture_become_one(spec: RunSpec, tmp_path: Path)
     assert again.cohort.digest == made.cohort.digest, "a plan after the audit knows what it found"
 
 
-def test_a_study_refuses_to_start_on_what_may_not_be_merged(
-    spec: RunSpec, tmp_path: Path
-) -> None:
+def test_a_study_refuses_to_start_on_what_may_not_be_merged(spec: RunSpec, tmp_path: Path) -> None:
     first, second = apart(spec, tmp_path / "before")
     repeat(spec, "s0-0-0.png", f"s0-{second.partition('p')[2]}-0.png")
     with pytest.raises(PatientOverlapError, match=first):
@@ -131,9 +130,7 @@ def test_an_external_pool_without_anything_external_is_refused(
         pool(spec.replace(pool="external"), made)
 
 
-def test_a_table_without_images_has_folds_and_shows_no_pixel(
-    spec: RunSpec, tmp_path: Path
-) -> None:
+def test_a_table_without_images_has_folds_and_shows_no_pixel(spec: RunSpec, tmp_path: Path) -> None:
     for image in (tmp_path / "own").glob("*.png"):
         image.unlink()
     cohort = spec.cohort.replace(missing_files="keep")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from melssl.audit.fingerprints import Fingerprints
-from melssl.audit.near import NearPair
 
 import melssl.audit.evidence
 from melssl.audit.audit import Audit, AuditSpec, audit, audit_key, check_sides
+from melssl.audit.fingerprints import Fingerprints
+from melssl.audit.near import NearPair
 from melssl.data.cohort import Cohort, SamePicture
 from melssl.errors import ArtifactError, CohortError, PatientOverlapError, SpecError
 

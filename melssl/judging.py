@@ -1,0 +1,170 @@
+"""Judging: an encoder meets the labels of a budget, and the test patients."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from melssl.artifacts import (
+    BUDGET,
+    CURVES,
+    EMBEDDINGS,
+    FACTS,
+    PREDICTIONS,
+    REPLICATES,
+    SCORES,
+    STATE,
+    WEIGHTS,
+    Place,
+    write_json,
+)
+from melssl.backbones.base import Backbone
+from melssl.encoders import load_backbone
+from melssl.errors import ArtifactError
+from melssl.evaluation.metrics import METRICS, score_all
+from melssl.evaluation.operating import OperatingPoints, operating_points
+from melssl.evaluation.predictions import Predictions
+from melssl.evaluation.protocols.base import Evidence, Verdict
+from melssl.evaluation.uncertainty import Resamples, bootstrap_scores
+from melssl.methods.weights import LoadReport
+from melssl.prepared import Prepared
+from melssl.seeding import Seed
+from melssl.settings import Json, digest
+from melssl.spec import RunSpec
+from melssl.splits.budgets import LabelledSubset
+from melssl.stages import Stage
+from melssl.training.devices import Rank
+
+RESAMPLES = Resamples()
+RATES = ("sensitivity", "specificity")
+INTERVAL_METRICS = (
+    "roc_auc",
+    "within_camera_auc",
+    "average_precision",
+    "sensitivity_at_90_specificity",
+    *(f"{rate}_at_budget_threshold_{at}" for at in (95, 90) for rate in RATES),
+    "balanced_accuracy",
+    "brier",
+    "log_loss",
+)
+
+
+def judge(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> None:
+    """Adapt to the budget, score the test patients, and leave predictions, scores, replicates."""
+    spec, started = stage.spec, time.monotonic()
+    budget = prepared.budget(spec)
+    reports: list[LoadReport] = []
+    evidence = _evidence(spec, prepared, budget, place, rank, reports)
+    verdict = spec.protocol.judge(evidence)
+    points = operating_points(spec.protocol, evidence)
+    predictions = _predictions(verdict, points, evidence.test, prepared, budget)
+    predictions.save(place.out / PREDICTIONS)
+    write_json(place.out / SCORES, score_all(predictions))
+    np.savez(place.out / REPLICATES, allow_pickle=False, **replicates(predictions))
+    write_json(place.out / CURVES, verdict.log.curves)
+    numbers = {
+        "n_images": budget.n_images,
+        "n_patients": budget.n_patients,
+        "n_positives": budget.n_positives,
+        "samples": digest(list(budget.sample_ids)),
+    }
+    write_json(place.out / BUDGET, numbers)
+    facts: dict[str, Json] = {
+        "seconds": time.monotonic() - started,
+        "thresholds": points.plain(),
+        "chosen": dict(verdict.chosen),
+    }
+    if reports:
+        facts["weights"] = reports[0].plain()
+    write_json(place.out / FACTS, facts)
+
+
+def _evidence(
+    spec: RunSpec,
+    prepared: Prepared,
+    budget: LabelledSubset,
+    place: Place,
+    rank: Rank,
+    reports: list[LoadReport],
+) -> Evidence:
+    """Return what the protocol may look at: of all labels, those of the budget."""
+    frame = prepared.cohort.frame
+    target = frame["target"].to_numpy(np.int64)
+    train = np.flatnonzero(frame["sample_id"].isin(set(budget.sample_ids)))
+    tested = frame["patient_id"].isin(prepared.fold(spec).test)
+    return Evidence(
+        n_classes=len(prepared.cohort.classes),
+        train=train,
+        train_target=target[train],
+        test=np.flatnonzero(tested & (target >= 0)),
+        pool=np.flatnonzero(frame["patient_id"].isin(prepared.learned_from(spec))),
+        patient=frame["patient_id"].to_numpy(object),
+        seed=Seed(spec.seed).child("adapt", spec.fold, spec.budget.draw),
+        embeddings=_embeddings(place, len(frame)),
+        backbone=_loader(spec, place, reports),
+        images=prepared.images(),
+        image_px=spec.image_px,
+        rank=rank,
+        encoder_saw_labels=spec.method_class.uses_labels,
+        state_file=place.work / STATE,
+        checkpoint_seconds=place.runtime.checkpoint_seconds,
+        listen=place.listen,
+    )
+
+
+def _predictions(
+    verdict: Verdict,
+    points: OperatingPoints,
+    test: np.ndarray,
+    prepared: Prepared,
+    budget: LabelledSubset,
+) -> Predictions:
+    frame, cameras = prepared.cohort.frame.iloc[test], prepared.cohort.cameras
+    return Predictions(
+        sample_id=frame["sample_id"].to_numpy(object),
+        patient_id=frame["patient_id"].to_numpy(object),
+        target=frame["target"].to_numpy(np.int64),
+        probability=verdict.probability,
+        prior=budget.prior,
+        camera=None if cameras is None else cameras.to_numpy(object)[test],
+        thresholds=points.thresholds,
+    )
+
+
+def replicates(predictions: Predictions) -> dict[str, np.ndarray]:
+    """Return each interval metric under resampled test patients, (R,) float32.
+
+    All trials share the redraws, so the replicates of any two can be paired. They are made here,
+    once and by the workers, so that collecting a study is a matter of means.
+    """
+    weights = RESAMPLES.weights(predictions.patients)
+    return {
+        name: bootstrap_scores(predictions, METRICS[name], weights).astype(np.float32)
+        for name in INTERVAL_METRICS
+        if METRICS[name].exists_for(predictions)
+    }
+
+
+def _embeddings(place: Place, n_samples: int) -> np.ndarray | None:
+    if "embed" not in place.inputs:
+        return None
+    embeddings: np.ndarray = np.load(place.inputs["embed"] / EMBEDDINGS, allow_pickle=False)
+    if len(embeddings) != n_samples:
+        raise ArtifactError(
+            f"{place.inputs['embed']}: {len(embeddings)} embeddings for {n_samples} samples; "
+            "delete the folder and run again"
+        )
+    return embeddings
+
+
+def _loader(spec: RunSpec, place: Place, reports: list[LoadReport]) -> Callable[[], Backbone]:
+    """Return what builds the encoder; each time it adds to ``reports`` what it loaded."""
+
+    def load() -> Backbone:
+        backbone, report = load_backbone(spec, place.inputs["pretrain"] / WEIGHTS)
+        reports.append(report)
+        return backbone
+
+    return load
