@@ -17,16 +17,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
 from ablations.finished import Finished, Pair, Place
 from melssl.evaluation.uncertainty import Bootstrap
 from melssl.judging import RESAMPLES
 from melssl.seeding import Seed
 from melssl.statistics.levels import repeat_counts
+from melssl.statistics.training_sets import training_variance, widened
 
 ROOT = Seed(0).child("repeats")
 
@@ -70,11 +72,22 @@ def average(trials: Sequence[Finished], metric: str) -> Bootstrap:
     return _mean(_places(trials), _scores(trials, metric), _stored(trials, metric))
 
 
-def difference(pairs: Sequence[Pair], metric: str) -> Bootstrap:
-    """Return the mean difference of paired trials, arm minus control."""
+def difference(
+    pairs: Sequence[Pair], metric: str, share: float, test_train_ratio: float
+) -> Bootstrap:
+    """Return the mean difference of paired trials, arm minus control, training patients counted.
+
+    ``share`` is the cell's label fraction. What another cohort to train on would have changed is in
+    none of the redraws: the replicates are spread by ``training_variance`` for it.
+    """
     own, control = [pair.own for pair in pairs], [pair.control for pair in pairs]
     stored = _stored(own, metric) - _stored(control, metric)
-    return _mean(_places(own), _scores(own, metric) - _scores(control, metric), stored)
+    scores = _scores(own, metric) - _scores(control, metric)
+    found = _mean(_places(own), scores, stored)
+    patients = _spread(stored.mean(axis=0)) ** 2
+    by_draw = _by_fold_and_draw(_places(own), scores)
+    extra = training_variance(by_draw, patients, share, test_train_ratio)
+    return replace(found, replicates=widened(found.estimate, found.replicates, extra))
 
 
 def standard_errors(trials: Sequence[Finished], metric: str) -> StandardErrors:
@@ -96,6 +109,13 @@ def standard_errors(trials: Sequence[Finished], metric: str) -> StandardErrors:
 def _mean(places: tuple[Place, ...], scores: np.ndarray, stored: np.ndarray) -> Bootstrap:
     replicates: np.ndarray = np.einsum("tr,tr->r", weights(places).both, stored)
     return Bootstrap(estimate=float(np.mean(scores)), replicates=replicates)
+
+
+def _by_fold_and_draw(places: tuple[Place, ...], scores: np.ndarray) -> np.ndarray:
+    """Return the mean score over seeds of every fold and draw, (J, D); NaN where there is none."""
+    frame = pd.DataFrame(list(places), columns=["fold", "draw", "seed"]).assign(score=scores)
+    table: np.ndarray = frame.pivot_table("score", "fold", "draw", dropna=False).to_numpy()
+    return table
 
 
 def _redrawn(path: tuple[str | int, ...], names: Iterable[int]) -> dict[int, np.ndarray]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ablations.averages import average, difference, standard_errors
+from ablations.averages import average, standard_errors
 from ablations.finished import Finished
 from ablations.results import Results
+from melssl.evaluation.metrics import METRICS
 from melssl.statistics.levels import variance_parts
 
 
@@ -21,7 +22,10 @@ def cells_frame(results: Results) -> pd.DataFrame:
         if own:
             shared |= {key: float(np.mean([f.budget[key] for f in own])) for key in own[0].budget}
         rows += [
-            shared | {"metric": metric} | _score(own, metric) | _gain(results, name, metric)
+            shared
+            | {"metric": metric}
+            | _score(results, own, metric)
+            | _gain(results, name, metric)
             for metric in results.metrics
         ]
     return results.frame("cells", rows)
@@ -40,20 +44,21 @@ def variances_frame(results: Results) -> pd.DataFrame:
     return results.frame("variances", rows)
 
 
-def _score(own: list[Finished], metric: str) -> dict[str, object]:
+def _score(results: Results, own: list[Finished], metric: str) -> dict[str, object]:
     if not own:
         return {}
-    found = average(own, metric).interval
-    return {"estimate": found.estimate, "low": found.low, "high": found.high}
+    found = average(own, metric)
+    inside = METRICS[metric].in_unit_range
+    interval = found.logit_interval(results.n_rarest) if inside else found.interval
+    return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
 
 
 def _gain(results: Results, name: str, metric: str) -> dict[str, object]:
-    pairs = results.pairs.get(name)
-    if not pairs:
+    if not results.pairs.get(name):
         return {}
-    gain = difference(pairs, metric).interval
+    gain = results.gain(name, metric).interval
     ends: dict[str, object] = {"difference_low": gain.low, "difference_high": gain.high}
-    return {"difference": gain.estimate, "n_pairs": len(pairs)} | ends
+    return {"difference": gain.estimate, "n_pairs": len(results.pairs[name])} | ends
 
 
 def _parts(own: list[Finished], metric: str) -> dict[str, float]:

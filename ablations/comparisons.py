@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ablations.averages import difference
 from ablations.finished import Pair
 from ablations.results import Results
 from melssl.evaluation.metrics import METRICS
@@ -19,8 +18,10 @@ from melssl.statistics.differences import (
     holm,
 )
 
+FEWEST_PATIENTS = 30  # of the rarest class: below, the bootstrap's error rate is not known
 
-def comparisons_frame(results: Results, test_train_ratio: float, rope: float) -> pd.DataFrame:
+
+def comparisons_frame(results: Results, rope: float) -> pd.DataFrame:
     """Return one row per compared cell and metric with replicates.
 
     ``p_holm`` is adjusted over all comparisons of the metric that have a p-value; ``better`` means
@@ -32,7 +33,7 @@ def comparisons_frame(results: Results, test_train_ratio: float, rope: float) ->
             {"cell": name, "metric": metric}
             | results.levels(results.cells[name])
             | {"n_pairs": len(results.pairs[name]), "n_planned": _n_planned(results, name)}
-            | _tests(results, name, metric, test_train_ratio, rope)
+            | _tests(results, name, metric, rope)
             for name in results.compared
         ]
         adjusted = holm(np.array([float(str(row.get("p", np.nan))) for row in found]))
@@ -40,32 +41,39 @@ def comparisons_frame(results: Results, test_train_ratio: float, rope: float) ->
     return results.frame("comparisons", rows)
 
 
-def _tests(
-    results: Results, name: str, metric: str, test_train_ratio: float, rope: float
-) -> dict[str, object]:
+def _tests(results: Results, name: str, metric: str, rope: float) -> dict[str, object]:
     pairs = results.pairs[name]
     if not pairs:
         return {"n_folds": 0, "refused": _why_no_pair(results, name)}
-    gain = difference(pairs, metric)
+    gain, few = results.gain(name, metric), results.n_rarest < FEWEST_PATIENTS
     by_fold = fold_differences(pairs, metric)
     sign = 1 if METRICS[metric].higher_is_better else -1
-    t = corrected_t(by_fold, test_train_ratio)
-    chances = correlated_bayes(sign * by_fold, test_train_ratio, rope)
+    t = corrected_t(by_fold, results.test_train_ratio)
+    chances = correlated_bayes(sign * by_fold, results.test_train_ratio, rope)
     interval, error = gain.interval, gain.standard_error
+    reasons = [_too_few(results.n_rarest)] if few else []
+    reasons += [f"over folds: {t.refused}"] if t.refused else []
     return {
         "difference": gain.estimate,
         "low": interval.low,
         "high": interval.high,
         "n_folds": len(by_fold),
         "se": error,
-        "p": bootstrap_p(gain.replicates),
+        "p": np.nan if few else bootstrap_p(gain.replicates),
         "p_corrected": t.p,
-        "refused": t.refused,
+        "refused": "; ".join(reasons) or None,
         "worse": chances.worse,
         "same": chances.same,
         "better": chances.better,
         "detectable": detectable_difference(error),
     }
+
+
+def _too_few(n_rarest: int) -> str:
+    return (
+        f"bootstrap: the rarest class has {n_rarest} patients, and its error rate was checked from"
+        f" {FEWEST_PATIENTS} on"
+    )
 
 
 def fold_differences(pairs: Sequence[Pair], metric: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import pandas as pd
 
+from ablations.averages import difference
 from ablations.design import Cell
 from ablations.factors import LABEL_FRACTION
 from ablations.finished import Finished, Pair, Place, read_trial
@@ -15,6 +16,7 @@ from ablations.plan import Plan
 from ablations.table import COLUMNS
 from ablations.vault import Vault
 from melssl.evaluation.metrics import METRICS
+from melssl.evaluation.uncertainty import Bootstrap
 from melssl.judging import INTERVAL_METRICS
 from melssl.prepared import Prepared
 
@@ -102,6 +104,22 @@ class Results:
     def largest(self) -> list[Cell]:
         """The cell of every arm with its largest planned label budget."""
         return [cells[-1] for cells in self.arms.values()]
+
+    @cached_property
+    def test_train_ratio(self) -> float:
+        """Test patients per training patient of a fold."""
+        return 1 / (self.plan.study.baseline.folds.n_folds - 1)
+
+    @cached_property
+    def n_rarest(self) -> int:
+        """Number of patients of the class that fewest have."""
+        labelled = self.prepared.cohort.labelled
+        return int(labelled.groupby("target")["patient_id"].nunique().min())
+
+    def gain(self, name: str, metric: str) -> Bootstrap:
+        """Return the difference of a compared cell to its control, over their paired trials."""
+        share, pairs = fraction(self.cells[name]), self.pairs[name]
+        return difference(pairs, metric, share, self.test_train_ratio)
 
     def levels(self, cell: Cell) -> dict[str, object]:
         """Return the cell's level of every factor of the study; None where one means nothing."""

@@ -26,6 +26,7 @@ NOT_CENSORED = {"censored": 0, "low_censored": 0, "high_censored": 0}
 class Budget:
     """The paired trials of an arm at one label budget of ``n_labels`` images, a mean over pairs."""
 
+    cell: str
     fraction: object
     n_labels: float
     pairs: Sequence[Pair]
@@ -47,7 +48,9 @@ def savings_frame(results: Results) -> pd.DataFrame:
         budgets = _budgets(results, cells)
         shared = {"arm": arm} | results.levels(cells[0]) | {LABEL_FRACTION.name: None}
         for metric in results.interval_metrics if budgets else ():
-            rows += [shared | {"metric": metric} | row for row in _measures(budgets, metric)]
+            rows += [
+                shared | {"metric": metric} | row for row in _measures(results, budgets, metric)
+            ]
     return results.frame("savings", rows)
 
 
@@ -63,16 +66,20 @@ def _budgets(results: Results, cells: Sequence[Cell]) -> list[Budget]:
         if pairs:
             n_labels = float(np.mean([pair.own.budget["n_images"] for pair in pairs]))
             fraction = results.levels(cell)[LABEL_FRACTION.name]
-            budget = Budget(fraction=fraction, n_labels=n_labels, pairs=pairs)
+            budget = Budget(cell=cell.name, fraction=fraction, n_labels=n_labels, pairs=pairs)
             found.setdefault(n_labels, budget)
     return [found[n_labels] for n_labels in sorted(found)]
 
 
-def _measures(budgets: Sequence[Budget], metric: str) -> Iterator[dict[str, object]]:
-    arm = [average([pair.own for pair in budget.pairs], metric) for budget in budgets]
+def _measures(
+    results: Results, budgets: Sequence[Budget], metric: str
+) -> Iterator[dict[str, object]]:
+    """Yield the measures; replicates of the arm are those of the control and of the gain."""
+    gains = [results.gain(budget.cell, metric) for budget in budgets]
     control = [average([pair.control for pair in budget.pairs], metric) for budget in budgets]
-    curves = [np.array([point.estimate for point in side]) for side in (arm, control)]
-    redrawn = [_stacked(side) for side in (arm, control)]
+    base = np.array([point.estimate for point in control])
+    curves = [base + [gain.estimate for gain in gains], base]
+    redrawn = [_stacked(control) + _stacked(gains), _stacked(control)]
     better = METRICS[metric].higher_is_better
     n_labels = np.array([budget.n_labels for budget in budgets])
     for found in measured(n_labels, *curves, *redrawn, higher_is_better=better):

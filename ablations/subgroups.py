@@ -80,10 +80,10 @@ class GroupScores:
             "n_positives": int(sizes[1] if len(sizes) == 2 else sizes.min()),
         }
 
-    def has_interval(self, trials: Sequence[Finished], group: Group) -> bool:
-        """Say whether every class has enough of the group's patients to redraw."""
+    def n_rarest(self, trials: Sequence[Finished], group: Group) -> int:
+        """Number of the group's patients of the class that fewest of them have."""
         patients = self._rows(trials, group).groupby("target")["patient_id"].nunique()
-        return len(patients) == len(self._cohort.classes) and int(patients.min()) >= FEWEST
+        return int(patients.min()) if len(patients) == len(self._cohort.classes) else 0
 
     def _rows(self, trials: Sequence[Finished], group: Group) -> pd.DataFrame:
         by_fold = {trial.place[0]: trial for trial in trials}
@@ -138,8 +138,10 @@ class GroupScores:
 def _score(scores: GroupScores, trials: Sequence[Finished], group: Group) -> dict[str, object]:
     found = scores.of(trials, group)
     row: dict[str, object] = {"estimate": found.estimate}
-    if scores.has_interval(trials, group):
-        row |= {"low": found.interval.low, "high": found.interval.high}
+    n_rarest = scores.n_rarest(trials, group)
+    if n_rarest >= FEWEST:
+        interval = found.logit_interval(n_rarest)
+        row |= {"low": interval.low, "high": interval.high}
     return row
 
 
@@ -149,7 +151,7 @@ def _gain(scores: GroupScores, pairs: Sequence[Pair], group: Group) -> dict[str,
     own, control = [pair.own for pair in pairs], [pair.control for pair in pairs]
     gain = scores.of(own, group).minus(scores.of(control, group))
     row: dict[str, object] = {"difference": gain.estimate, "n_pairs": len(pairs)}
-    if scores.has_interval(own, group):
+    if scores.n_rarest(own, group) >= FEWEST:
         found = gain.interval
         row |= {"difference_low": found.low, "difference_high": found.high}
     return row

@@ -30,6 +30,14 @@ def resampled(info: StudyInfo) -> str:
     return f"bootstrap over {_listed(redrawn)}{missing if single else ''}"
 
 
+def training(info: StudyInfo) -> str:
+    """Return what an interval of a difference allows for beside what was redrawn."""
+    return (
+        f"Differences allow besides for what other training {units(info)} would have changed"
+        " (docs/statistics.md)."
+    )
+
+
 def _listed(names: Sequence[str]) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 

@@ -6,27 +6,11 @@ reference, counted from -1 to 1 along an axis, lies at ``stretch * u + shift`` i
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 
 STEP = 0.08  # longest step along an axis, in half sides: the pictures are linear no further
 STRETCH = (0.82, 1.22)  # two crops of 10 % against each other, and a little more
 SHIFT = 0.3
-
-
-def texture(grey: np.ndarray, *, finest: float, broadest: float, around: float) -> np.ndarray:
-    """Return what pictures (B, S, S) show between two widths in pixels, its contrast levelled.
-
-    The difference of two Gaussians, divided by its own deviation nearby: a lesion's broad blob and
-    slope of light are gone, and a strong edge (frame, ruler, hair) counts no more than pigment.
-    """
-    band = _blurred(grey, finest) - _blurred(grey, broadest)
-    nearby = np.sqrt(_blurred(band * band, around) + NOISE**2)
-    return np.asarray(band / nearby)
-
-
-NOISE = 2.0  # grey levels: below, there is only compression to see
 
 
 def settle(
@@ -67,12 +51,6 @@ def agreement(reference: np.ndarray, other: np.ndarray, placings: np.ndarray) ->
     return np.asarray((one * two).sum((1, 2)) / np.sqrt(power + 1e-6))
 
 
-def halved(grey: np.ndarray) -> np.ndarray:
-    """Return pictures (B, S, S) at half their side."""
-    count, side, _ = grey.shape
-    return np.asarray(grey.reshape(count, side // 2, 2, side // 2, 2).mean((2, 4)))
-
-
 def _placed(other: np.ndarray, placings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return ``other`` as the reference sees it, and 1 where it is inside, else 0 (B, S, S)."""
     side = other.shape[-1]
@@ -91,18 +69,3 @@ def _reading(stretch: np.ndarray, shift: np.ndarray, side: int) -> tuple[np.ndar
 
 def _points(side: int) -> np.ndarray:
     return ((np.arange(side) + 0.5) * 2 / side - 1).astype(np.float32)
-
-
-def _blurred(grey: np.ndarray, width: float) -> np.ndarray:
-    matrix = _blur(grey.shape[-1], width)
-    return np.asarray(matrix @ grey @ matrix.T)
-
-
-@cache
-def _blur(side: int, width: float) -> np.ndarray:
-    """Return a Gaussian blur along an axis as a matrix (S, S), mirrored at the ends."""
-    at = np.arange(-side, 2 * side)
-    weights = np.exp(-(((np.arange(side)[:, None] - at) / width) ** 2) / 2)
-    left, middle, right = np.split(weights, 3, axis=1)
-    folded = middle + left[:, ::-1] + right[:, ::-1]
-    return np.asarray(folded / folded.sum(1, keepdims=True), dtype=np.float32)

@@ -89,9 +89,7 @@ class Audit:
             sentences.compared(self.numbers, self.unit, looked),
             *sentences.declared(self.numbers),
             *sentences.redundant(self.numbers, self.unit),
-            *sentences.merged(
-                self.groups, self.numbers, self.unit, merge=self.spec.merge, shown=shown
-            ),
+            *sentences.merged(self.groups, self.unit, merge=self.spec.merge, shown=shown),
             *sentences.straddles(self.groups, shown=shown),
             *sentences.conflicts(self.conflicts, shown=shown),
             *sentences.faults(len(self.faults)),

@@ -42,6 +42,12 @@ class Link:
     by: str = ""
 
     @property
+    def joins(self) -> bool:
+        """Whether the two stand under two ids, or in two cohorts."""
+        a, b = self.first, self.second
+        return (a.side, a.patient_id) != (b.side, b.patient_id)
+
+    @property
     def conflict(self) -> bool:
         """Whether one picture has two labels."""
         labels = {self.first.label, self.second.label} - {""}
@@ -53,15 +59,13 @@ class Group:
     """Units that belong together, and the links that cross units, splits, sides or labels.
 
     ``patients`` are the cohort's and ``external`` the external cohort's, ``splits`` all official
-    splits in which the cohort's patients of the group stand, ``n_units`` how many units they are
-    by their ids.
+    splits in which the cohort's patients of the group stand.
     """
 
     number: int
     patients: tuple[str, ...]
     external: tuple[str, ...]
     splits: tuple[str, ...]
-    n_units: int
     links: tuple[Link, ...]
 
     @property
@@ -132,7 +136,6 @@ def _group(number: int, part: pd.DataFrame, links: tuple[Link, ...]) -> Group:
         patients=tuple(sorted(set(own["patient_id"]))),
         external=tuple(sorted(set(part.loc[part["side"] == EXTERNAL, "patient_id"]))),
         splits=tuple(sorted(set(own["split"]) - {""})),
-        n_units=part["unit"].nunique(),
         links=links,
     )
 

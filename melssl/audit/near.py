@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 
 import numpy as np
 
-from melssl.audit.align import agreement, halved, settle, texture
+from melssl.audit.align import agreement, settle
 from melssl.audit.fingerprints import WAVES, Fingerprints
+from melssl.audit.shapes import CROPS, cropped, shape, turned
+from melssl.audit.texture import textures
 
 NEAR = 0.80  # measured by proofs/near_duplicates.py
 PROPOSED = 0.85  # broad shapes that agree less are never looked at
@@ -27,15 +28,6 @@ ORIENTATIONS = (
     *("as is", "turned 90", "turned 180", "turned 270"),
     *("flipped", "flipped, turned 90", "flipped, turned 180", "flipped, turned 270"),
 )
-# The part of a picture that another may be a crop of: (kept share, place of its middle) per axis,
-# in the picture's halves. Whole; a side or a corner cut by 8 %; a corner cut by 4 %.
-_SIDES = ((1.0, 0.0), (0.92, -0.08), (0.92, 0.08))
-_CORNERS = ((0.96, -0.04), (0.96, 0.04))
-CROPS = np.array(
-    [(*x, *y) for cuts in (_SIDES, _CORNERS) for x, y in product(cuts, repeat=2)], np.float32
-)
-
-_BROAD = 8  # waves per axis that are compared
 _ROWS, _COLUMNS, _PAIRS = 32, 1024, 64  # blocks that stay in a processor's cache
 
 
@@ -88,21 +80,11 @@ class _Pictures:
 
 def _pictures(prints: Fingerprints, rows: np.ndarray) -> _Pictures:
     coarse = prints.coarse[rows].reshape(-1, 3, WAVES, WAVES)
-    blocks = [_textures(prints.fine[some]) for some in _blocks(rows, _PAIRS)]
+    blocks = [textures(prints.fine[some]) for some in _blocks(rows, _PAIRS)]
     return _Pictures(
-        whole=np.stack([_shape(_turned(coarse, o)) for o in range(8)]),
-        crops=np.stack([_shape(_cropped(coarse, crop)) for crop in CROPS]),
+        whole=np.stack([shape(turned(coarse, o)) for o in range(8)]),
+        crops=np.stack([shape(cropped(coarse, crop)) for crop in CROPS]),
         textures=tuple(np.concatenate(level) for level in zip(*blocks, strict=True)),
-    )
-
-
-def _textures(fine: np.ndarray) -> tuple[np.ndarray, ...]:
-    whole = fine.astype(np.float32)
-    half = halved(whole)
-    return (  # in 16 bits: of 33k pictures they take 350 MB
-        texture(halved(half), finest=0.7, broadest=2, around=6).astype(np.float16),
-        texture(half, finest=0.7, broadest=2, around=6).astype(np.float16),
-        texture(whole, finest=0.8, broadest=2.5, around=6).astype(np.float16),
     )
 
 
@@ -209,46 +191,3 @@ def _turned_each(pictures: np.ndarray, orientations: np.ndarray) -> np.ndarray:
         chosen = chosen[:, :, ::-1] if o >= 4 else chosen
         turned[orientations == o] = np.rot90(chosen, o % 4, axes=(1, 2))
     return turned
-
-
-def _turned(waves: np.ndarray, orientation: int) -> np.ndarray:
-    """Return the cosine coefficients (N, 3, W, W) of the flipped and turned pictures."""
-    signs = (-1.0) ** np.arange(waves.shape[-1], dtype=np.float32)
-    if orientation >= 4:
-        waves = waves * signs
-    for _ in range(orientation % 4):  # counter-clockwise: transposed, then upside down
-        waves = waves.swapaxes(-1, -2) * signs[:, None]
-    return waves
-
-
-def _cropped(waves: np.ndarray, crop: np.ndarray) -> np.ndarray:
-    """Return the coefficients (N, 3, W, W) of a part of the pictures: the series, read there."""
-    n_waves, n_points = waves.shape[-1], 4 * waves.shape[-1]
-    points = (np.arange(n_points) + 0.5) * 2 / n_points - 1
-    wave = np.arange(n_waves)
-    norm = np.where(wave > 0, np.sqrt(2), 1)
-
-    def matrix(share: float, middle: float) -> np.ndarray:
-        there = np.cos(np.pi / 2 * wave * (share * points[:, None] + middle + 1)) * norm
-        here = np.cos(np.pi / 2 * wave * (points[:, None] + 1)) * norm
-        return np.asarray(here.T @ there / n_points, dtype=np.float32)
-
-    return np.asarray(matrix(*crop[2:]) @ waves @ matrix(*crop[:2]).T)
-
-
-def _shape(waves: np.ndarray) -> np.ndarray:
-    """Return (N, D) of unit length or less: coefficients weighted by frequency, as nature's fall.
-
-    Colour weighs three tenths of brightness. A picture without contrast stays near 0.
-    """
-    frequency = np.hypot(*np.mgrid[: waves.shape[-1], : waves.shape[-1]]).astype(np.float32)
-    bright = (frequency > 0) & (frequency < _BROAD)
-    colour = (frequency > 0) & (frequency < 3)
-    weighted = waves * frequency
-    parts = (weighted[:, 0][:, bright], 0.3 * _unit(weighted[:, 1:][:, :, colour]))
-    return _unit(np.concatenate([_unit(parts[0]), parts[1]], 1), floor=1.0)
-
-
-def _unit(vectors: np.ndarray, floor: float = 1.0) -> np.ndarray:
-    flat = vectors.reshape(len(vectors), -1)
-    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), floor))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from melssl.audit.evidence import PICTURE
 from melssl.audit.links import Group, Link
@@ -42,26 +43,32 @@ def _fate(found: Listed) -> str:
     return ", ".join(f"{n:,} with {text}" for n, text in parts if n)
 
 
-def merged(
-    groups: Sequence[Group], numbers: Numbers, unit: str, *, merge: bool, shown: int
-) -> list[str]:
-    """Say which units are linked and by how many pairs of what kind."""
-    several = [group for group in groups if group.n_units > 1]
-    if not several:
-        return [f"no two {_plural(unit)} are linked"]
-    n_units = sum(group.n_units for group in several)
-    verb = "are merged into" if merge else "belong together and are NOT merged: they are"
-    head = f"{_n(n_units, unit)} {verb} {len(several):,} ({kinds(numbers, across=True)})"
-    return [head, *_named(several, shown)]
+def merged(groups: Sequence[Group], unit: str, *, merge: bool, shown: int) -> list[str]:
+    """Say which units are linked and by how many links of what kind."""
+    several = [group for group in groups if len(group.patients) > 1]
+    others = [group for group in groups if len(group.external) > 1 and not group.patients]
+    text = [] if several else [f"no two {_plural(unit)} are linked"]
+    if several:
+        n_units = sum(len(group.patients) for group in several)
+        verb = "are merged into" if merge else "belong together and are NOT merged: they are"
+        links = Counter(str(link.kind) for group in several for link in group.links if link.joins)
+        text = [f"{_n(n_units, unit)} {verb} {len(several):,} ({_kinds(links)})"]
+        text += _named(several, shown)
+    if others:
+        n_units = sum(len(group.external) for group in others)
+        text.append(f"{n_units:,} external ones are {len(others):,}")
+    return text
 
 
 def redundant(numbers: Numbers, unit: str) -> list[str]:
     """Say how many samples repeat a picture of their own unit."""
     if not numbers.redundant:
         return []
-    within = kinds(numbers, across=False)
+    within = {str(kind): p.total - p.across for kind, p in numbers.pairs.items() if kind in PICTURE}
     verb = "repeats" if numbers.redundant == 1 else "repeat"
-    return [f"{_n(numbers.redundant, 'sample')} {verb} a picture of the same {unit} ({within})"]
+    return [
+        f"{_n(numbers.redundant, 'sample')} {verb} a picture of the same {unit} ({_kinds(within)})"
+    ]
 
 
 def straddles(groups: Sequence[Group], *, shown: int) -> list[str]:
@@ -71,12 +78,12 @@ def straddles(groups: Sequence[Group], *, shown: int) -> list[str]:
     found = []
     if splits:
         names = ", ".join(sorted({name for group in splits for name in group.splits}))
-        found = [
-            f"{_n(len(splits), 'group')} straddle official splits ({names})",
-            *_named(splits, shown),
-        ]
+        verb = "straddles" if len(splits) == 1 else "straddle"
+        head = f"{_n(len(splits), 'group')} {verb} official splits ({names})"
+        found = [head, *_named(splits, shown)]
     if pools:
-        found += [f"{_n(len(pools), 'group')} stand in both cohorts", *_named(pools, shown)]
+        verb = "stands" if len(pools) == 1 else "stand"
+        found += [f"{_n(len(pools), 'group')} {verb} in both cohorts", *_named(pools, shown)]
     return found
 
 
@@ -98,15 +105,9 @@ def faults(n: int) -> list[str]:
     return [f"{_n(n, 'file')} could not be read"] if n else []
 
 
-def kinds(numbers: Numbers, *, across: bool) -> str:
-    """Count the pairs by kind: those of two units, or those within one."""
+def _kinds(counts: Mapping[str, int]) -> str:
     words = {"lesion": "same-lesion", "bytes": "byte-identical", "near": "near-identical"}
-    counted = [
-        (words.get(kind, kind), p.across if across else p.total - p.across)
-        for kind, p in numbers.pairs.items()
-        if across or kind in PICTURE
-    ]
-    return ", ".join(_n(n, f"{word} pair") for word, n in counted if n) or "no pair"
+    return ", ".join(_n(n, f"{words.get(kind, kind)} pair") for kind, n in counts.items() if n)
 
 
 def _named(groups: Sequence[Group], shown: int) -> list[str]:

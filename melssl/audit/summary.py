@@ -48,14 +48,14 @@ def _evidence(found: Audit) -> str:
 
 
 def _consequences(found: Audit) -> list[str]:
-    several = [group for group in found.groups if group.n_units > 1]
+    several = [group for group in found.groups if len(group.patients) > 1]
     text = []
     if several and found.spec.merge:
-        largest = max(several, key=lambda group: group.n_units)
+        largest = max(len(group.patients) for group in several)
         text.append(
             f"The {found.unit}s of each group become one before folds, budgets and intervals are"
             " made, so that none of them can stand on two sides. The largest group joins"
-            f" {largest.n_units}. A link that is wrong costs a little balance between folds, one"
+            f" {largest}. A link that is wrong costs a little balance between folds, one"
             " that is missed costs a leak: look at the pictures before you distrust a merge."
         )
     if several and not found.spec.merge:

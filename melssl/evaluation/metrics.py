@@ -49,6 +49,7 @@ class Metric:
     weighted: Weighted | None = None
     ranks_only: bool = False
     needs_cameras: bool = False
+    in_unit_range: bool = True
 
     def __call__(self, predictions: Predictions) -> float:
         """Return the score; NaN where the test outcomes do not define it.
@@ -179,6 +180,7 @@ def _probability(weighted: Weighted, label: str, *, higher_is_better: bool = Fal
         kind="any",
         function=_plain(weighted),
         weighted=weighted,
+        in_unit_range=higher_is_better,  # shares of what is right; a loss may pass 1
     )
 
 

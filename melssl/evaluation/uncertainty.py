@@ -19,7 +19,7 @@ from melssl.evaluation.metrics import Metric
 from melssl.evaluation.predictions import Predictions
 from melssl.seeding import Seed
 from melssl.settings import Settings
-from melssl.statistics.interval import Interval, percentile_interval
+from melssl.statistics.interval import Interval, logit_interval, percentile_interval
 
 STEP = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, splitmix64's increment
 MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -75,6 +75,10 @@ class Bootstrap:
     def interval(self) -> Interval:
         """Percentile interval; undefined replicates are left out (``n_undefined`` counts them)."""
         return percentile_interval(self.estimate, self.replicates)
+
+    def logit_interval(self, n_units: int) -> Interval:
+        """Interval of a score in 0..1 by t on logits; ``n_units`` patients of the rarer class."""
+        return logit_interval(self.estimate, self.replicates, n_units)
 
     @property
     def standard_error(self) -> float:

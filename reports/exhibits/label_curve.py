@@ -96,6 +96,7 @@ class GainCurve(FigureExhibit):
             f"{main_metric(info).label} minus that of the control ({captions.control(info)}) on "
             f"the same test {units(info)} with the same labels; the line at zero means no gain.",
             captions.bars(info),
+            captions.training(info),
             captions.gaps(frame),
             captions.footing(info),
         )

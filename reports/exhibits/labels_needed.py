@@ -62,6 +62,7 @@ class LabelsNeeded(FigureExhibit):
             f"Arrows: more than the largest budget (> {most:.0f} images), or less than the "
             "smallest, at the point or at the end of its bar.",
             captions.bars(info),
+            captions.training(info),
             captions.gaps(frame),
             captions.footing(info),
         )

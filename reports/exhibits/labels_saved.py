@@ -52,6 +52,7 @@ class LabelsSaved(TableExhibit):
         return captions.joined(
             f"What each arm saves against the control ({captions.control(info)}) in {metric}, in "
             f"labelled images, with 95 % intervals ({captions.resampled(info)}).",
+            captions.training(info),
             "Curves are linear between budgets and never continued: > and < are bounds, not "
             "reached or passed within the measured budgets.",
             "Labels to match: what the arm needs for the control's best; share saved: of the "

@@ -56,6 +56,7 @@ class MainTable(TableExhibit):
         return captions.joined(
             f"{metric.label} ({better} is better) by share of labelled training {units(info)}, "
             f"with 95 % intervals ({captions.resampled(info)}){against if info.control else ''}.",
+            captions.training(info) if info.control else "",
             "Bold: best of a column." if frame["best"].any() else "",
             captions.references(frame, info, " (never bold)"),
             captions.audit(info),

@@ -82,19 +82,47 @@ def test_folds_with_other_numbers_of_draws_still_share_out_the_whole() -> None:
     np.testing.assert_allclose(shares.both[3], 0.25)  # a single draw always counts once
 
 
-def test_a_paired_difference_is_that_of_the_two_averages(results: Results) -> None:
-    pairs = results.pairs[ARM]
-    gain = difference(pairs, "roc_auc")
+def test_a_paired_difference_is_that_of_the_two_averages_and_spread_for_training(
+    results: Results,
+) -> None:
+    gain = difference(results.pairs[ARM], "roc_auc", 0.3, 0.5)
     apart = average(results.by_cell[ARM], "roc_auc").minus(
         average(results.by_cell[CONTROL], "roc_auc")
     )
     assert gain.estimate == pytest.approx(apart.estimate)
-    np.testing.assert_allclose(gain.replicates, apart.replicates, atol=1e-6)
+    spread = np.sqrt(_training_variance(results, 0.3) / np.var(apart.replicates, ddof=1) + 1)
+    assert spread > 1.02
+    expected = apart.estimate + spread * (apart.replicates - apart.estimate)
+    np.testing.assert_allclose(gain.replicates, expected, atol=1e-6)
+
+
+def _training_variance(results: Results, share: float) -> float:
+    """Return s^2 f / (1 - f) by hand: variance between draws within folds, seeds averaged."""
+    by_draw: dict[tuple[int, int], list[float]] = {}
+    for pair in results.pairs[ARM]:
+        gain = pair.own.score("roc_auc") - pair.control.score("roc_auc")
+        by_draw.setdefault(pair.own.place[:2], []).append(gain)
+    by_fold = [[np.mean(by_draw[fold, draw]) for draw in range(3)] for fold in range(3)]
+    between = np.mean([np.var(draws, ddof=1) for draws in by_fold])
+    return float(between) * share / (1 - share) * (1 / 1.5)
+
+
+def test_with_all_labels_the_margin_is_a_share_of_the_patients_variance(results: Results) -> None:
+    cell = "method=simclr,label_fraction=1.0"
+    pairs = results.pairs[cell]
+    stored = [p.own.replicates["roc_auc"] - p.control.replicates["roc_auc"] for p in pairs]
+    gain = results.gain(cell, "roc_auc")
+    plain = average(results.by_cell[cell], "roc_auc").minus(
+        average(results.by_cell["method=no_pretext,label_fraction=1.0"], "roc_auc")
+    )
+    patients = np.var(np.mean(stored, axis=0), ddof=1)
+    expected = np.var(plain.replicates, ddof=1) + patients * results.test_train_ratio
+    assert np.var(gain.replicates, ddof=1) == pytest.approx(expected, rel=1e-3)
 
 
 def test_what_moves_both_sides_does_not_move_their_difference(results: Results) -> None:
     pairs = [Pair(_better(pair.control, pair.own), pair.control) for pair in results.pairs[ARM]]
-    gain = difference(pairs, "roc_auc")
+    gain = difference(pairs, "roc_auc", 0.3, 0.5)
     assert gain.estimate == pytest.approx(0.1)
     np.testing.assert_allclose(gain.replicates, 0.1, atol=1e-6)
 

@@ -47,7 +47,7 @@ def test_links_hold_through_a_third_patient_and_name_all_three(made: Made) -> No
     found = audit(made(*rows), BYTES)
     assert set(found.units.values()) == {"P1+P2+P3"}
     assert len(found.groups) == 1
-    assert found.groups[0].n_units == 3
+    assert found.groups[0].patients == ("P1", "P2", "P3")
 
 
 def test_equal_size_alone_links_nothing(made: Made) -> None:
@@ -185,6 +185,13 @@ def test_an_external_image_of_a_patient_takes_that_patients_name(made: Made) -> 
         **{"Q": "external:Q+R", "R": "external:Q+R", "S": "external:S"},
     }
     assert [group.external for group in found.straddles] == [("P3",)]
+    lines = "\n".join(found.lines())
+    for part in (
+        "2 patients are merged into 1 (",
+        "2 external ones are 1",
+        "1 group stands in both",
+    ):
+        assert part in lines
 
 
 def test_two_patients_that_only_an_external_image_links_are_one(made: Made) -> None:
