@@ -27,10 +27,10 @@ def settle(
         placed, held = _placed(other, placings)
         down, across = np.gradient(placed, 2 / len(u), axis=(1, 2))
         moves = np.stack([placed, across * u, across, down * u[:, None], down], 1)
-        moves = (moves * held[:, None]).reshape(*moves.shape[:2], -1)
+        moves = (moves * held[:, None]).reshape(len(placed), 5, len(u) ** 2)
         normal = moves @ moves.swapaxes(1, 2)
         ridge = np.trace(normal, axis1=1, axis2=2)[:, None, None] * 2e-4 + 1e-6
-        target = moves @ (reference * held).reshape(len(placed), -1, 1)
+        target = moves @ (reference * held).reshape(len(placed), len(u) ** 2, 1)
         solved = np.linalg.solve(normal + ridge * np.eye(5, dtype=np.float32), target)[..., 0]
         gain = np.maximum(solved[:, :1], 0.2)
         placings = placings + np.clip(solved[:, 1:] / gain, -STEP, STEP)
