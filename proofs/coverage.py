@@ -35,7 +35,7 @@ ALIKE = 0.5  # r: how much patients differ in how likely they are positive
 COMMON = 0.4  # c: share of a score's variance that a patient's images have in common
 SHIFT = 1.3
 RESAMPLES = 600
-PRINTED = "**patients, Poisson, percentile**"
+PRINTED = "**patients, Poisson, t on logits**"
 JACKKNIFED = 400  # patients: beyond that the jackknife of BCa costs more than the bootstrap
 SCORES = ("roc_auc", "average_precision")
 Z = float(ndtri((1 + LEVEL) / 2))
@@ -79,9 +79,9 @@ def held(index: int, *, n_positive: int, seed: int) -> dict[tuple[str, str], Int
         estimate = metric(predictions)
         replicates = bootstrap_scores(predictions, metric, weights)
         ways = {
-            PRINTED: percentile_interval(estimate, replicates),
+            "patients, Poisson, percentile": percentile_interval(estimate, replicates),
             "patients, normal on logits": logit_interval(estimate, replicates, 1_000_000),
-            "patients, t on logits": logit_interval(estimate, replicates, n_units),
+            PRINTED: logit_interval(estimate, replicates, n_units),
         }
         if shape[1] <= JACKKNIFED:
             ways["patients, BCa"] = _bca(predictions, name, estimate, replicates)

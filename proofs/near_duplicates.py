@@ -57,6 +57,7 @@ class Found:
     pairs: list[NearPair]  # down to the lowest threshold
     fingerprinting_s: float
     matching_s: float
+    processor_s: float  # of all threads: what an idle machine's cores have to share
 
     def near(self, threshold: float = NEAR) -> list[NearPair]:
         """Return the pairs at a threshold."""
@@ -65,13 +66,17 @@ class Found:
 
 def find(paths: Sequence[Path], workers: int) -> Found:
     """Audit files from nothing, timed."""
+    busy = time.process_time()
     times = [time.perf_counter()]
     prints = fingerprints(paths, workers=workers)
     times.append(time.perf_counter())
     pairs = near_pairs(prints, THRESHOLDS[0], workers=workers)
     times.append(time.perf_counter())
     first, second = np.diff(times)
-    return Found(prints=prints, pairs=pairs, fingerprinting_s=first, matching_s=second)
+    busy = time.process_time() - busy
+    return Found(
+        prints=prints, pairs=pairs, fingerprinting_s=first, matching_s=second, processor_s=busy
+    )
 
 
 def largest_group(found: Found) -> int:
@@ -91,9 +96,10 @@ def found_table(made: Mapping[str, Found]) -> str:
         identical = int((times * (times - 1) // 2).sum())
         files = (len(found.prints), len(found.prints.faults))
         counts = (*files, identical, len(found.near()), largest_group(found))
-        seconds = (f"{found.fingerprinting_s:.1f}", f"{found.matching_s:.1f}")
-        rows.append((name, *map(str, counts), *seconds))
-    return markdown(("files", *counted, "fingerprints, s", "matching, s"), rows)
+        seconds = (found.fingerprinting_s, found.matching_s, found.processor_s)
+        rows.append((name, *map(str, counts), *(f"{second:.1f}" for second in seconds)))
+    timed = ("fingerprints, s", "matching, s", "processor, s")
+    return markdown(("files", *counted, *timed), rows)
 
 
 def recalled(found: Found, paths: Sequence[Path], made: Sequence[Copy]) -> dict[str, list[float]]:

@@ -126,7 +126,7 @@ def _load(path: Path) -> dict[_Stamp | None, _Print]:
     if not path.exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             rows = [file[name] for name in ("path", "size", "time", "sha256", "coarse", "fine")]
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ArtifactError(
