@@ -24,7 +24,7 @@ class Preparations:
         within = spec.within.plain() if spec.within else None
         external = spec.external.plain() if spec.external else None
         pixels = [spec.cohort.plain(), external, spec.store_side, spec.fit, spec.on_corrupt]
-        own = [*pixels, spec.audit.plain(), spec.folds.plain(), within]
+        own = [*pixels, spec.audit.plain(), spec.pool, spec.folds.plain(), within]
         key = digest(own)
         if key not in self._made:
             self._made[key] = prepare(

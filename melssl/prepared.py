@@ -108,8 +108,11 @@ def prepare(
             external = replace(external, cohort=_never_tested(external.cohort, outer))
     folds = _folds(cohort, spec.folds, cache / "folds")
     if found is not None:
+        wide = [cohort, external.cohort] if external else [cohort]
+        everyone = {name for side in wide for name in side.frame["patient_id"]}
         for fold in folds.folds:
-            check_sides(found, fold.train, fold.test)
+            further = everyone - fold.test if spec.pool == "external" else ()
+            check_sides(found, fold.train, fold.test, further)
     return Prepared(cohort=cohort, folds=folds, store=store, audit=found, external=external)
 
 

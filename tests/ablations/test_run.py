@@ -29,6 +29,8 @@ from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.predictions import Predictions
 from melssl.evaluation.uncertainty import bootstrap_scores
 from melssl.judging import RESAMPLES
+from melssl.statistics.interval import logit_interval
+from melssl.statistics.training_sets import widened
 
 Make = Callable[..., RunOptions]
 
@@ -67,6 +69,8 @@ def test_cells_hold_the_patient_bootstrap_of_their_trials(tiny_study: Study, opt
     table = run_study(tiny_study, options()).table
     vault = Vault(options().vault)
     cells = table.cells[table.cells["metric"] == "roc_auc"].set_index("cell")
+    frame = Preparations(vault.root).of(tiny_study.baseline).cohort.labelled
+    n_rarest = frame.groupby("target")["patient_id"].nunique().min()
     boots = {}
     for method in ("no_pretext", "simclr"):
         name = f"method={method},label_fraction=1.0"  # one draw and one seed: patients alone
@@ -79,11 +83,13 @@ def test_cells_hold_the_patient_bootstrap_of_their_trials(tiny_study: Study, opt
         boots[method] = np.mean(replicates, axis=0)
         cell = cells.loc[name]
         assert cell["estimate"] == pytest.approx(rows["score"].mean())
-        bounds = np.nanquantile(boots[method], [0.025, 0.975])
-        assert [cell["low"], cell["high"]] == pytest.approx(bounds, abs=1e-6)
+        bounds = logit_interval(cell["estimate"], boots[method], n_rarest)
+        assert [cell["low"], cell["high"]] == pytest.approx([bounds.low, bounds.high], abs=1e-6)
         assert cell["n_trials"] == cell["n_planned"] == 2
     cell = cells.loc["method=simclr,label_fraction=1.0"]
-    bounds = np.nanquantile(boots["simclr"] - boots["no_pretext"], [0.025, 0.975])
+    gain = boots["simclr"] - boots["no_pretext"]
+    margin = np.nanvar(gain, ddof=1) / (tiny_study.baseline.folds.n_folds - 1)
+    bounds = np.nanquantile(widened(cell["difference"], gain, margin), [0.025, 0.975])
     assert [cell["difference_low"], cell["difference_high"]] == pytest.approx(bounds, abs=1e-6)
     assert np.isnan(cells.loc["method=no_pretext,label_fraction=1.0", "difference"])
 

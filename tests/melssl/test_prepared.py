@@ -73,6 +73,21 @@ def test_a_study_refuses_to_start_on_what_may_not_be_merged(spec: RunSpec, tmp_p
         prepare(with_overrides(spec, ["audit.merge=false"]), tmp_path / "cache")
 
 
+def test_a_pool_may_not_hold_an_unlabelled_twin_of_a_test_patient(
+    spec: RunSpec, tmp_path: Path
+) -> None:
+    table = tmp_path / "own" / "index.csv"
+    rows = pd.read_csv(table, dtype=str)
+    rows.loc[rows["patient"] == "0p3", "ill"] = ""
+    rows.to_csv(table, index=False)
+    repeat(spec, "s0-0-0.png", "s0-3-0.png")
+    known = spec.replace(cohort=spec.cohort.replace(empty_label="unlabelled"))
+    apart = with_overrides(known, ["audit.merge=false"])
+    prepare(apart, tmp_path / "cache")  # nobody learns from the unlabelled patient
+    with pytest.raises(PatientOverlapError, match="0p3"):
+        prepare(apart.replace(pool="external"), tmp_path / "cache")
+
+
 def test_a_plan_reads_no_picture_and_says_so(spec: RunSpec, tmp_path: Path) -> None:
     assert prepare(spec, tmp_path / "cache", decode=False).audit is None
     assert not (tmp_path / "cache" / "pixels").exists()
