@@ -83,7 +83,8 @@ def run_audit(args: argparse.Namespace) -> int:
     folder = Path(args.out).resolve() if args.out else _outputs() / "audits" / args.source
     external_root = external.root if external else None
     summary = write_report(found, folder, cohort.root, external_root, progress=True)
-    print(*found.lines(), f"report: {summary}", sep="\n")
+    seconds = found.numbers.seconds
+    print(*found.lines(), f"report: {summary} (after {seconds:.0f} s)", sep="\n")
     return 1 if found.groups else 0
 
 

@@ -23,7 +23,7 @@ def compared(numbers: Numbers, unit: str, similarity: float | None) -> str:
         how = f"the bytes of {numbers.files_read:,} files"
         how += f" and their looks (similarity from {similarity:g})" if similarity else ""
     absent = f"; {numbers.files_absent:,} files are not there" if numbers.files_absent else ""
-    return f"{text} compared by {how}{absent}; {numbers.seconds:.1f} s"
+    return f"{text} compared by {how}{absent}"
 
 
 def declared(numbers: Numbers) -> list[str]:
