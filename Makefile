@@ -26,7 +26,7 @@ proofs: $(READY)  ## long simulations behind docs/statistics.md and docs/protoco
 	@$(RUN) -m proofs.false_positives
 	@$(RUN) -m proofs.coverage
 	@$(RUN) -m proofs.bootstrap_speed
-	@$(RUN) -m proofs.near_duplicates
+	@$(RUN) -m proofs.near_duplicates --data $(or $(MELSSL_DATA),../shared/data)
 
 bench: $(READY)  ## speed, each figure beside the obvious way's
 	@$(RUN) benchmarks/run.py

@@ -127,6 +127,7 @@ def _info(results: Results) -> StudyInfo:
         test_train_ratio=results.test_train_ratio,
         references=results.references,
         repeats=study.n_repeats,
+        pool=study.baseline.pool,
         audit=tuple(prepared.audit.lines()) if prepared.audit else (),
         cohort={
             "name": prepared.cohort.name,

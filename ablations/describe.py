@@ -26,6 +26,7 @@ def plan_lines(plan: Plan) -> list[str]:
         *(f"  note     {note}" for note in cohort.notes),
         *(f"  {line}" for line in _audit(prepared)),
         *(f"  no {name}: {why}" for name, why in plan.absent.items()),
+        *(f"  pool     {pool}" for pool in [study.baseline.pool] if pool != "train"),
         f"  design   {_levels(plan)}",
         f"           x {_folds(plan)}"
         f" x up to {study.n_draws} draws x {n_seeds} seeds = {plan.n_planned} trials",

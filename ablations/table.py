@@ -120,7 +120,8 @@ class StudyInfo:
     versions and machine. ``cohort`` is a free description: images, patients, positives, size.
     ``references`` are the methods that see no image (metadata alone): they stand beside the arms
     and are compared with nobody. ``rope`` is the largest difference that counts as none,
-    ``repeats`` how often the folds were dealt anew; ``audit`` says what the leak audit found.
+    ``repeats`` how often the folds were dealt anew; ``audit`` says what the leak audit found;
+    ``pool`` whose images pretraining saw (train, train+test or external).
     """
 
     name: str
@@ -138,6 +139,7 @@ class StudyInfo:
     references: tuple[str, ...] = ()
     rope: float = 0.01
     repeats: int = 1
+    pool: str = "train"
     audit: tuple[str, ...] = ()
     cohort: dict[str, str | int | float] = field(default_factory=dict)
     origin: dict[str, str | int] = field(default_factory=dict)

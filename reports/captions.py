@@ -10,6 +10,12 @@ from ablations.table import StudyInfo
 from reports.cells import LOST, PARTIAL, label, main_metric, units
 from reports.style import found, origin
 
+POOLS = {
+    "train": "",
+    "train+test": "Transductive: pretraining saw the images of the test {units}, without labels.",
+    "external": "Pretraining saw further images, of {units} outside the folds.",
+}
+
 
 def joined(*sentences: str) -> str:
     """Join sentences into one paragraph."""
@@ -91,4 +97,5 @@ def footing(info: StudyInfo) -> str:
     repeats = (("fold", info.folds), ("draw", info.draws), ("seed", info.seeds))
     counts = [f"{len(items)} {name}{'s' * (len(items) != 1)}" for name, items in repeats]
     counts[0] += f" (dealt {info.repeats} times)" if info.repeats > 1 else ""
-    return f"{found(info)}; {', '.join(counts)}. Origin: {'; '.join(origin(info))}."
+    seen = POOLS[info.pool].format(units=units(info))
+    return joined(seen, f"{found(info)}; {', '.join(counts)}. Origin: {'; '.join(origin(info))}.")

@@ -14,7 +14,7 @@ from reports import captions, style
 from reports.arms import largest_budgets
 from reports.build import summary
 from reports.cells import planned_cells
-from reports.exhibit import TableExhibit
+from reports.exhibit import Exhibit, TableExhibit
 from reports.exhibits import exhibits_of
 from reports.exhibits.calibration import LINEAR, ROOT, Calibration, Reliability
 from reports.exhibits.comparisons import PRINTED_P, Comparisons, ComparisonsTable
@@ -246,3 +246,11 @@ def test_the_spread_of_an_embedding_stands_beside_its_healthy_value(table: Trial
     columns = fields(Encoders(), table)
     assert (columns["spread"][0], columns["healthy"][0]) == ("0.0410", "0.0442")
     assert len(columns["method"]) == 3
+
+
+@pytest.mark.parametrize("exhibit", [LabelsSaved(), GainCurve(), Comparisons()])
+def test_a_transductive_study_says_so_in_every_caption(exhibit: Exhibit, table: TrialTable) -> None:
+    infos = [dataclasses.replace(table.info, pool=pool) for pool in ("train", "train+test")]
+    frame = exhibit.frame(table)
+    said = ["Transductive" in exhibit.caption(frame, info) for info in infos]
+    assert said == [False, True]
