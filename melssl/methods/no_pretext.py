@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -59,10 +60,16 @@ class TimmWeightsConfig(MethodConfig):
         if self.file is None:
             return self.plain()
         try:
-            content = hashlib.sha256(self.file.read_bytes()).hexdigest()
+            state = self.file.stat()
+            content = _sha256(self.file, state.st_size, state.st_mtime_ns)
         except OSError as error:
             raise ArtifactError(f"method.file {self.file}: cannot be read ({error})") from None
         return self.plain() | {"file": content}
+
+
+@lru_cache(maxsize=8)  # a plan asks for every trial, and weights are hundreds of megabytes
+def _sha256(file: Path, size: int, changed_ns: int) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 class TimmWeights(Untrained):
