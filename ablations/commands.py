@@ -20,10 +20,11 @@ from ablations.run import run_plan
 from ablations.table import TrialTable
 from ablations.vault import Vault
 from ablations.workers import Outcome
+from melssl.audit.report import write_report
 from melssl.errors import ArtifactError, SpecError, nearest
 from melssl.files import write_atomically
 
-STUDY = "study.json"
+STUDY, AUDIT = "study.json", "audit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def run_study(study: Study, options: RunOptions) -> StudyResult:
     vault = Vault(options.vault)
     plan = _ready(study, options, vault)
     cost = estimate(plan, vault, options.threads)
-    _print(plan_lines(plan), cost_lines(plan, cost, options))
+    _print(plan_lines(plan), _audit_lines(study), cost_lines(plan, cost, options))
     ledger = _ledger(study, options)
     parent = ledger.parent(_params(study, options), _tags(study))
     by_key = {planned.key: planned for planned in plan.trials}
@@ -152,7 +153,23 @@ def _ready(study: Study, options: RunOptions, vault: Vault) -> Plan:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / STUDY, json.dumps(study.plain(), indent=1).encode())
     preparations = Preparations(vault.root, workers=options.workers, progress=True)
-    return make_plan(study, preparations, vault)
+    plan = make_plan(study, preparations, vault)
+    _report_audit(plan, folder / AUDIT)
+    return plan
+
+
+def _audit_lines(study: Study) -> list[str]:
+    folder = study_folder(study.name) / AUDIT
+    return [f"  pictures of what the audit linked: {folder}"] if folder.exists() else []
+
+
+def _report_audit(plan: Plan, folder: Path) -> None:
+    """Write what the audit linked, with a picture of each group; nothing where it found nothing."""
+    prepared = plan.preparations.of(plan.study.baseline)
+    if prepared.audit is not None and prepared.audit.groups:
+        external = prepared.external.cohort.root if prepared.external else None
+        root = prepared.cohort.root
+        write_report(prepared.audit, folder, root, external, progress=True)
 
 
 def _catch_up(ledger: Ledger, parent: ParentRun | None, plan: Plan, vault: Vault) -> None:

@@ -46,6 +46,7 @@ DOORS = {  # all that the harness may know of the core
     *("melssl.statistics.interval", "melssl.statistics.differences", "melssl.statistics.delong"),
     *("melssl.statistics.levels", "melssl.statistics.labels_saved"),
     "melssl.statistics.training_sets",
+    "melssl.audit.report",
     "melssl.methods.metadata",  # which cohorts can have a metadata-only arm
     "melssl.training.devices",  # Runtime: where a stage runs
     "melssl.files",

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ablations.__main__ import main
 from ablations.commands import collect_again, run_study, sync_ledger
@@ -231,6 +232,27 @@ def test_the_ledger_holds_every_trial_once_and_can_be_written_from_the_vault(
     assert one.data.params["spec.image_px"] == "32"
     assert one.data.tags["cohort_digest"]
     assert client.list_artifacts(one.info.run_id)[0].path == "predictions.parquet"
+
+
+def test_a_study_pictures_what_its_audit_linked(
+    tmp_path: Path, tiny_study: Study, options: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = []
+    for patient in range(12):
+        pixels = np.random.default_rng(max(patient, 2)).integers(0, 255, (24, 24, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{patient}.png")  # 0, 1 and 2 are one picture
+        rows.append({"image": f"{patient}.png", "patient": f"p{patient}", "ill": patient % 2})
+    pd.DataFrame(rows).to_csv(tmp_path / "index.csv", index=False)
+    cohort = {"source": "csv_folder", "root": str(tmp_path), "patient_column": "patient"}
+    cohort |= {"label_column": "ill"}
+    baseline = tiny_study.baseline.replace(cohort=cohort, method="no_pretext", image_px=16)
+    study = Study(name="linked", baseline=baseline, levels={}, control=None)
+    result = run_study(study, options())
+    assert (result.folder / "audit" / "pictures" / "group_001.png").exists()
+    cohort_made = Preparations(options().vault).of(study.baseline).cohort
+    assert "p0+p1+p2" in set(cohort_made.frame["patient_id"])
+    assert "pictures of what the audit linked" in capsys.readouterr().out
+    assert any("p0 + p1 + p2" in line for line in result.table.info.audit)
 
 
 def test_a_dead_tracking_server_costs_nothing(tiny_study: Study, options: Make) -> None:
