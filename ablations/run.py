@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
+from typing import Any
 
-from joblib.externals.loky import as_completed, get_reusable_executor
+from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from ablations.cost import Estimate
@@ -19,6 +21,7 @@ from melssl.training.devices import Runtime
 
 GROUP = 8
 RESTARTS = 2
+WATCH_SECONDS = 5.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -100,17 +103,28 @@ def _in_processes(
     threads = dict.fromkeys(THREAD_VARIABLES, str(options.threads))
     executor = get_reusable_executor(max_workers=workers, env=threads)
     futures = {executor.submit(run_job, job): job for job in jobs}
-    lost = []
+    waiting, lost = set(futures), []
     try:
-        for future in as_completed(futures):
-            try:
-                yield from future.result()
-            except TerminatedWorkerError:
-                lost.append(futures[future])
+        while waiting:
+            ended, waiting = wait(waiting, WATCH_SECONDS, FIRST_COMPLETED)
+            for future in ended:
+                try:
+                    yield from future.result()
+                except TerminatedWorkerError:
+                    lost.append(futures[future])
+            if not ended and not _is_managed(executor):
+                executor.shutdown(wait=False, kill_workers=True)
+                return lost + [futures[future] for future in waiting]
     except BaseException:
         executor.shutdown(wait=False, kill_workers=True)
         raise
     return lost
+
+
+def _is_managed(executor: Any) -> bool:
+    """Say whether somebody still hands out an executor's jobs; without, its futures never end."""
+    manager = executor._executor_manager_thread
+    return manager is not None and manager.is_alive()
 
 
 def _blame(job: Job, vault: Vault) -> Iterator[Outcome]:

@@ -152,6 +152,21 @@ pipeline.fit = deadly
     assert table.missing["reason"].str.contains("WorkerDied").all()
 
 
+def test_an_executor_that_nobody_manages_any_more_costs_no_result(
+    tiny_study: Study, options: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def is_managed(executor: object) -> bool:
+        asked.append(executor)
+        return len(asked) != 1
+
+    monkeypatch.setattr("ablations.run.WATCH_SECONDS", 0.05)
+    monkeypatch.setattr("ablations.run._is_managed", is_managed)
+    assert run_study(tiny_study, options("loky", 2)).table.info.n_finished == 12
+    assert len(asked) > 1
+
+
 def deadly_job(job):  # type: ignore[no-untyped-def]
     """Run a job in a worker that dies of one pretraining; loky pickles this by value."""
     import sys
