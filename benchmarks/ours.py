@@ -84,6 +84,6 @@ class TimedFeed:
 
 def _method(case: str, image_px: int, n_samples: int) -> Method:
     spec = CASES[case].spec(image_px)
-    facts = PoolFacts(n_samples=n_samples, n_patients=1, image_px=image_px, total_steps=1)
+    facts = PoolFacts(n_samples=n_samples, n_patients=1, image_px=image_px)
     torch.manual_seed(0)
     return spec.method_class(spec.method, spec.backbone.build(image_px), facts)

@@ -21,8 +21,8 @@ def build_method(spec: RunSpec, seen: Pool, n_classes: int) -> Method:
         n_samples=len(seen.rows),
         n_patients=len(set(seen.patients)),
         image_px=spec.image_px,
-        total_steps=seen.training.steps(len(seen.rows)).total,
         n_classes=n_classes if spec.method_class.uses_labels else 0,
+        metadata_width=0 if seen.metadata is None else seen.metadata.shape[1],
     )
     backbone = build_backbone(spec)
     with torch.random.fork_rng(devices=[]):

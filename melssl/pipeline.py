@@ -49,7 +49,11 @@ def _pretrain_on(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> 
             method.recipes(spec.method, spec.views),
             spec.image_px,
             seen.target,
+            seen.metadata,
+            method.positives(spec.method),
         )
+        if method.looks_at:
+            method.look(feed.sample(method.looks_at, Seed(spec.seed).child("look")))
         log = fit(
             method,
             feed,

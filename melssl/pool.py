@@ -9,6 +9,7 @@ import pandas as pd
 
 from melssl.audit.evidence import EXTERNAL
 from melssl.errors import SpecError
+from melssl.evaluation.metadata import CLINICAL, features, metadata_columns
 from melssl.prepared import Prepared
 from melssl.spec import RunSpec
 from melssl.training.optim import TrainSpec
@@ -18,7 +19,8 @@ from melssl.training.optim import TrainSpec
 class Pool:
     """What pretraining sees: rows (N,) of ``Prepared.images``, with their ids and patients (N,).
 
-    ``training`` is its schedule; ``target`` (N,) holds classes for a method that uses labels.
+    ``training`` is its schedule; ``target`` (N,) holds classes for a method that uses labels,
+    ``metadata`` (N, F) the clinical columns' features for one that reads them.
     """
 
     rows: np.ndarray
@@ -26,6 +28,7 @@ class Pool:
     patients: np.ndarray
     training: TrainSpec
     target: np.ndarray | None = None
+    metadata: np.ndarray | None = None
 
 
 def pool(spec: RunSpec, prepared: Prepared) -> Pool:
@@ -35,6 +38,7 @@ def pool(spec: RunSpec, prepared: Prepared) -> Pool:
 
     Raises:
         SpecError: an external pool was asked for and there is nothing external.
+        CohortError: the method reads clinical columns and the cohort has none.
 
     """
     frame, method = _pool_frame(spec, prepared), spec.method_class
@@ -53,7 +57,12 @@ def pool(spec: RunSpec, prepared: Prepared) -> Pool:
         patients=frame["patient_id"].to_numpy(object)[rows],
         training=training,
         target=target,
+        metadata=_clinical(prepared, frame)[rows] if method.reads_metadata else None,
     )
+
+
+def _clinical(prepared: Prepared, frame: pd.DataFrame) -> np.ndarray:
+    return features(frame, metadata_columns(prepared.cohort, (CLINICAL,)))
 
 
 def _pool_frame(spec: RunSpec, prepared: Prepared) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self, TypeVar
 
 import pydantic
@@ -13,6 +14,14 @@ from pydantic import BaseModel, ConfigDict
 from melssl.errors import SpecError, listed, nearest
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True)
+class Later:
+    """Marks a field, in ``Annotated``, that came after keys were made with its class.
+
+    At its default it is in no key, so that finished stages stay valid.
+    """
 
 
 class Settings(BaseModel):
@@ -46,6 +55,20 @@ class Settings(BaseModel):
     def plain(self) -> dict[str, Json]:
         """Return the settings, defaults included, as JSON-ready data."""
         return self.model_dump(mode="json", serialize_as_any=True)
+
+    def keyed(self) -> dict[str, Json]:
+        """Return what enters a key: ``plain`` without ``Later`` fields that are at their default.
+
+        What reads a file overrides it and puts the digest of the content in the place of the path.
+        """
+        plain = self.plain()
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if any(isinstance(mark, Later) for mark in field.metadata) and value == field.default:
+                del plain[name]
+            elif isinstance(value, Settings):
+                plain[name] = value.keyed()
+        return plain
 
 
 Chosen = TypeVar("Chosen", bound=Settings)

@@ -126,7 +126,7 @@ def differing(a: RunSpec, b: RunSpec) -> frozenset[str]:
 
 
 def _parts(spec: RunSpec) -> dict[str, Json]:
-    plain = spec.plain() | {"method": dict(spec.method.identity())}
+    plain = spec.keyed()
     own = {name: plain.pop(name) for name in ("views", "pool", "external")}
     plain["pretraining"] = {"schedule": plain["pretraining"], **own}
     if not spec.method_class.trains:

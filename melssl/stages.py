@@ -52,9 +52,9 @@ def stages(spec: RunSpec, prepared: Prepared) -> tuple[Stage, ...]:
 
 def _pretraining(spec: RunSpec, prepared: Prepared) -> Payload:
     payload: Payload = {
-        "backbone": spec.backbone.plain(),
+        "backbone": spec.backbone.keyed(),
         "image_px": spec.image_px,
-        "method": dict(spec.method.identity()),
+        "method": spec.method.keyed(),
         "seed": spec.seed,
     }
     if not spec.method_class.trains:
@@ -62,18 +62,18 @@ def _pretraining(spec: RunSpec, prepared: Prepared) -> Payload:
     payload |= _pixels(spec, prepared) | _fold(spec, prepared)
     payload |= {
         "pool": spec.pool,
-        "views": spec.views.plain(),
-        "pretraining": spec.pretraining.plain(),
+        "views": spec.views.keyed(),
+        "pretraining": spec.pretraining.keyed(),
     }
     if spec.pool == "external" and prepared.external is not None:
         payload["external"] = prepared.external.cohort.digest
     if spec.method_class.uses_labels:
-        payload["budget"] = spec.budget.plain()
+        payload["budget"] = spec.budget.keyed()
     return payload
 
 
 def _table(spec: RunSpec, prepared: Prepared) -> Payload:
-    return {"cohort": prepared.cohort.digest, "method": dict(spec.method.identity())}
+    return {"cohort": prepared.cohort.digest, "method": spec.method.keyed()}
 
 
 def _pixels(spec: RunSpec, prepared: Prepared) -> Payload:
@@ -88,8 +88,8 @@ def _judging(spec: RunSpec, prepared: Prepared) -> Payload:
     return {
         **_pixels(spec, prepared),
         **_fold(spec, prepared),
-        "budget": spec.budget.plain(),
-        "protocol": spec.protocol.plain(),
+        "budget": spec.budget.keyed(),
+        "protocol": spec.protocol.keyed(),
         "seed": spec.seed,
     }
 

@@ -12,6 +12,7 @@ from melssl.evaluation.protocols.fine_tune import Classifier, FineTune, Labelled
 from melssl.methods.pool import PoolFeed
 from melssl.pool import Pool, pool
 from melssl.prepared import Prepared
+from melssl.seeding import Seed
 from melssl.settings import Json, digest
 from melssl.stages import Stage
 from melssl.training.calibration import NoiseImages, seconds_per_image
@@ -66,10 +67,21 @@ def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
     if stage.kind == "pretrain" and spec.method_class.trains:
         training, rows = spec.pretraining, np.arange(spec.pretraining.batch_size)
         classes = rows % 2 if spec.method_class.uses_labels else None
-        seen = Pool(rows=rows, sample_ids=rows, patients=rows, training=training, target=classes)
+        columns = pool(spec, prepared).metadata if spec.method_class.reads_metadata else None
+        metadata = None if columns is None else columns[rows % len(columns)]
+        seen = Pool(
+            rows=rows,
+            sample_ids=rows,
+            patients=rows,
+            training=training,
+            target=classes,
+            metadata=metadata,
+        )
         method = build_method(spec, seen, len(prepared.cohort.classes))
         recipes = method.recipes(spec.method, spec.views)
-        feed = PoolFeed(noise, rows, rows, recipes, spec.image_px, classes)
+        feed = PoolFeed(noise, rows, rows, recipes, spec.image_px, classes, metadata)
+        if method.looks_at:
+            method.look(feed.sample(method.looks_at, Seed(0)))
         return seconds_per_image(method, feed, training, rank)
     if stage.kind == "adapt" and isinstance(spec.protocol, FineTune):
         training = spec.protocol.training

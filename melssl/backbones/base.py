@@ -22,9 +22,13 @@ class BackboneConfig(Settings):
 
 
 class Backbone(nn.Module):
-    """An encoder of images (B, 3, H, W) to embeddings (B, width)."""
+    """An encoder of images (B, 3, H, W) to embeddings (B, width).
+
+    ``map_width`` is the number of channels of its last feature map.
+    """
 
     width: int
+    map_width: int
 
     @abstractmethod
     def forward(self, images: Tensor) -> Tensor:
@@ -34,6 +38,10 @@ class Backbone(nn.Module):
     def stages(self) -> list[nn.Module]:
         """Return the trainable parts in order from the input, for partial fine-tuning."""
 
+    @abstractmethod
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps (B, C, H', W') of all stages or blocks, the last one last."""
+
 
 class TokenBackbone(Backbone):
     """A backbone that sees an image as a sequence of patch tokens."""
@@ -42,8 +50,16 @@ class TokenBackbone(Backbone):
     grid: tuple[int, int]
 
     @abstractmethod
-    def encode_tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    def encode_tokens(
+        self,
+        images: Tensor,
+        keep: Tensor | None = None,
+        hidden: Tensor | None = None,
+        mask_token: Tensor | None = None,
+    ) -> Tensor:
         """Return the class token and the kept patch tokens, (B, 1 + K, width).
 
-        ``keep`` (B, K) holds indices into the row-major grid of patches; None keeps all.
+        ``keep`` (B, K) holds indices into the row-major grid of patches; None keeps all. Where
+        ``hidden`` (B, N) bool is True, ``mask_token`` (width,) takes the patch's place; it gets
+        the position. Images of another size than the grid's have their positions resampled.
         """

@@ -27,7 +27,14 @@ class SmallCnnBackbone(Backbone):
             blocks.append(_block(before, width))
             before = width
         self.blocks = nn.Sequential(*blocks)
-        self.width = before
+        self.width = self.map_width = before
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the map of every block."""
+        maps = [images]
+        for block in self.blocks:
+            maps.append(block(maps[-1]))
+        return maps[1:]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the mean over places of the last block, (B, width)."""
@@ -71,10 +78,15 @@ class SmallCnn(BackboneConfig):
 class TimmCnnBackbone(Backbone):
     """A timm model that returns pooled features."""
 
-    def __init__(self, net: nn.Module, width: int) -> None:
+    def __init__(self, net: nn.Module, width: int, map_width: int) -> None:
         super().__init__()
         self.net = net
         self.width = width
+        self.map_width = map_width
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the map of every stage of the net."""
+        return _maps(self.net, images)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features (B, width)."""
@@ -111,8 +123,18 @@ class TimmCnn(BackboneConfig):
                 f"stem {self.stem!r} is for ResNets; {self.model!r} keeps its own: use stem=auto"
             )
         with torch.no_grad():
-            width = net.eval()(torch.zeros(1, 3, image_px, image_px)).shape[1]
-        return TimmCnnBackbone(net.train(), width)
+            blank = torch.zeros(1, 3, image_px, image_px)
+            width = net.eval()(blank).shape[1]
+            map_width = _maps(net, blank)[-1].shape[1]
+        return TimmCnnBackbone(net.train(), width, map_width)
+
+
+def _maps(net: nn.Module, images: Tensor) -> list[Tensor]:
+    """Return timm's feature maps (B, C, H, W), one per stage."""
+    maps: list[Tensor] = net.forward_intermediates(  # type: ignore[operator]
+        images, norm=True, output_fmt="NCHW", intermediates_only=True
+    )
+    return maps
 
 
 def _stem_for(image_px: int) -> str:

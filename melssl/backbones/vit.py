@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import timm
 import torch
 from pydantic import Field
-from timm.layers import set_fused_attn
+from timm.layers import resample_abs_pos_embed, set_fused_attn
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
@@ -29,27 +29,69 @@ class VitBackbone(TokenBackbone):
             )
         self.vit = vit
         self.pool = pool
-        self.width = vit.embed_dim
+        self.width = self.map_width = vit.embed_dim
+        vit.patch_embed.strict_img_size = False  # small crops have a smaller grid
         self.patch_px = vit.patch_embed.patch_size[0]
         rows, columns = vit.patch_embed.grid_size
         self.grid = (rows, columns)
 
-    def encode_tokens(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+    def encode_tokens(
+        self,
+        images: Tensor,
+        keep: Tensor | None = None,
+        hidden: Tensor | None = None,
+        mask_token: Tensor | None = None,
+    ) -> Tensor:
         """Return normalised tokens (B, 1 + K, width), the class token first."""
+        tokens = self._embed(images, keep, hidden, mask_token)
+        encoded: Tensor = self.vit.norm(self.vit.blocks(tokens))
+        return encoded
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Return the patch tokens after every block as maps, the last ones normalised."""
+        rows, columns = (side // self.patch_px for side in images.shape[-2:])
+        tokens, maps = self._embed(images), []
+        for index, block in enumerate(self.vit.blocks):
+            tokens = block(tokens)
+            last = index == len(self.vit.blocks) - 1
+            patches = (self.vit.norm(tokens) if last else tokens)[:, 1:]
+            maps.append(patches.transpose(1, 2).unflatten(2, (rows, columns)))
+        return maps
+
+    def _embed(
+        self,
+        images: Tensor,
+        keep: Tensor | None = None,
+        hidden: Tensor | None = None,
+        mask_token: Tensor | None = None,
+    ) -> Tensor:
+        """Return what the first block reads, (B, 1 + K, width)."""
         vit = self.vit
         patches = vit.patch_embed(images)
+        if hidden is not None and mask_token is not None:
+            patches = torch.where(hidden[..., None], mask_token.to(patches.dtype), patches)
+        places = self._positions((images.shape[-2], images.shape[-1]))
         if vit.no_embed_class:
-            patch_positions, class_token = vit.pos_embed, vit.cls_token
+            patch_positions, class_token = places, vit.cls_token
         else:
-            patch_positions = vit.pos_embed[:, 1:]
-            class_token = vit.cls_token + vit.pos_embed[:, :1]
+            patch_positions = places[:, 1:]
+            class_token = vit.cls_token + places[:, :1]
         patches = patches + patch_positions
         if keep is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, self.width))
         tokens = torch.cat([class_token.expand(len(patches), -1, -1), patches], dim=1)
-        tokens = vit.norm_pre(vit.pos_drop(tokens))
-        encoded: Tensor = vit.norm(vit.blocks(tokens))
-        return encoded
+        embedded: Tensor = vit.norm_pre(vit.pos_drop(tokens))
+        return embedded
+
+    def _positions(self, size_px: tuple[int, int]) -> Tensor:
+        """Return position embeddings for images of ``size_px``, resampled where they differ."""
+        grid = (size_px[0] // self.patch_px, size_px[1] // self.patch_px)
+        own: Tensor = self.vit.pos_embed
+        if grid == self.grid:
+            return own
+        prefix = 0 if self.vit.no_embed_class else 1
+        resampled: Tensor = resample_abs_pos_embed(own, grid, self.grid, num_prefix_tokens=prefix)
+        return resampled
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings (B, width)."""

@@ -29,7 +29,7 @@ from melssl.data.resample import (
     resample,
     sample_boxes,
 )
-from melssl.settings import Settings
+from melssl.settings import Later, Settings
 
 REFERENCE_PX = 224
 CHUNK_VALUES = 600_000  # float32 values worked on at once: about a core's second-level cache
@@ -57,6 +57,9 @@ class ViewRecipe(Settings):
     """
 
     size_px: int | None = Field(None, ge=8, description="side of the view; None: the study's")
+    size_share: Annotated[float, Later()] = Field(
+        1.0, gt=0, le=1, description="side of the view as a share of the study's, for small crops"
+    )
     crop_scale: Shares = Field((1, 1), description="area of the crop, share of the image")
     crop_ratio: Range = Field((1, 1), description="width over height of the crop, log-uniform")
     horizontal_flip: Probability = Field(0, description="probability of left and right swapped")
@@ -96,7 +99,7 @@ class ViewRecipe(Settings):
         two recipes that differ in one strength share the rest of their draws.
         """
         frame = (source_px, source_px) if isinstance(source_px, int) else source_px
-        side = self.size_px or size_px or min(frame)
+        side = self.size_px or round(self.size_share * (size_px or min(frame)))
 
         def uniform(low: float, high: float) -> Tensor:
             return low + (high - low) * torch.rand(n, generator=rng)

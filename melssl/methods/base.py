@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
-from melssl.settings import Json, Settings
+from melssl.settings import Later, Settings
 from melssl.training.loop import Trainable
 from melssl.training.optim import TrainSpec
 
@@ -25,38 +26,45 @@ class MethodConfig(Settings):
     label: ClassVar[str]
     name: str
 
-    def identity(self) -> dict[str, Json]:
-        """Return what enters a key; a method that reads a file puts its digest here."""
-        return self.plain()
+
+class PairConfig(MethodConfig):
+    """Settings of a method that brings two views together; a subclass per method."""
+
+    positives: Annotated[Literal["image", "patient"], Later()] = Field(
+        "image", description="what the second view shows: the same image, or one of its patient"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolFacts:
     """What a method may know before it starts: sizes that queues and prototypes scale with.
 
-    ``n_classes`` is 0 for a method that sees no labels.
+    ``n_classes`` is 0 for a method that sees no labels, ``metadata_width`` for one that reads none.
     """
 
     n_samples: int
     n_patients: int
     image_px: int
-    total_steps: int
     n_classes: int = 0
+    metadata_width: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """B samples of the pool as the method sees them.
 
-    ``views``: one tensor (B, 3, S, S) per recipe that the method asked for; ``patient`` (B,) an
-    integer per patient; ``rng`` the stream for the method's own draws (masks, shuffles);
-    ``target`` (B,) the classes, for a method that uses labels.
+    ``views``: one tensor (B, 3, S, S) per recipe that the method asked for; ``place`` (B,) of the
+    samples in the pool, 0..N-1; ``patient`` (B,) an integer per patient; ``rng`` the stream, on the
+    CPU, for the method's own draws (masks, shuffles); ``target`` (B,) the classes, for a method
+    that uses labels; ``metadata`` (B, F) features in 0..1, for one that reads metadata.
     """
 
     views: tuple[Tensor, ...]
+    place: Tensor
     patient: Tensor
     rng: torch.Generator
     target: Tensor | None = None
+    metadata: Tensor | None = None
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -69,14 +77,21 @@ class Method(Trainable[Batch]):
 
     A subclass sets ``Config``, keeps the backbone to be transferred in ``self.backbone`` and
     everything that must survive an interruption in parameters or buffers. With ``uses_labels`` it
-    trains on the labelled images of the budget instead of the pool. ``loaded`` says what it took
-    from published weights.
+    trains on the labelled images of the budget instead of the pool; with ``reads_metadata`` it gets
+    the clinical columns with every batch; with ``looks_at`` it is shown so many images of the pool
+    before it starts. ``loaded`` says what it took from published weights.
+
+    ``step`` may put scalars into ``StepResult.parts``; a share of pretext questions answered right
+    is called ``accuracy``, and ``chance`` is what guessing would reach.
     """
 
     Config: ClassVar[type[MethodConfig]]
     trains: ClassVar[bool] = True
     sees: ClassVar[Literal["images", "metadata"]] = "images"
     uses_labels: ClassVar[bool] = False
+    reads_metadata: ClassVar[bool] = False
+    looks_at: ClassVar[int] = 0
+    chance: float | None = None
     loaded: LoadReport | None = None
     backbone: Backbone
 
@@ -88,6 +103,14 @@ class Method(Trainable[Batch]):
     @abstractmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
         """Return one recipe per view that ``step`` wants, derived from the study's ``base``."""
+
+    def look(self, images: Tensor) -> None:  # most fit nothing to the cohort
+        """Fit buffers (colour bins, for one) to images (n, 3, S, S) of the pool, in 0..1."""
+
+    @classmethod
+    def positives(cls, config: MethodConfig) -> Literal["image", "patient"]:
+        """Return what every second view shows: the same image, or one of its patient."""
+        return config.positives if isinstance(config, PairConfig) else "image"
 
     @classmethod
     def schedule(

@@ -55,16 +55,16 @@ class TimmWeightsConfig(MethodConfig):
     name: Literal["timm_weights"] = "timm_weights"
     file: Path | None = None
 
-    def identity(self) -> dict[str, Json]:
+    def keyed(self) -> dict[str, Json]:
         """Return the settings with the file's content in the place of its path."""
         if self.file is None:
-            return self.plain()
+            return super().keyed()
         try:
             state = self.file.stat()
             content = _sha256(self.file, state.st_size, state.st_mtime_ns)
         except OSError as error:
             raise ArtifactError(f"method.file {self.file}: cannot be read ({error})") from None
-        return self.plain() | {"file": content}
+        return super().keyed() | {"file": content}
 
 
 @lru_cache(maxsize=8)  # a plan asks for every trial, and weights are hundreds of megabytes

@@ -12,11 +12,18 @@ from pydantic import Field
 
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import (
+    Batch,
+    Method,
+    MethodConfig,
+    PairConfig,
+    PoolFacts,
+    full_precision,
+)
 from melssl.training.loop import StepResult
 
 
-class SimClrConfig(MethodConfig):
+class SimClrConfig(PairConfig):
     """Settings of SimCLR (Chen et al. 2020, arXiv 2002.05709)."""
 
     label: ClassVar[str] = "SimCLR"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -26,11 +26,12 @@ from melssl.training.checkpoint import (
     training_state,
 )
 from melssl.training.devices import Rank
-from melssl.training.optim import StepPlan, TrainSpec, build_optimizer
+from melssl.training.optim import Rate, StepPlan, TrainSpec, build_optimizer
 
 BatchT = TypeVar("BatchT")
 BatchT_co = TypeVar("BatchT_co", covariant=True)
 Listener = Callable[[int, int, float], None]
+Observer = Callable[[nn.Module, int, Mapping[str, float]], Mapping[str, float]]
 FLUSH_STEPS = 25
 
 
@@ -44,15 +45,27 @@ class StepResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where training stands after a step: ``step`` of ``total_steps`` done."""
+    """Where training stands: ``step`` of ``total_steps`` done, ``per_epoch`` of them to an epoch.
+
+    Whatever anneals with training (a momentum, a temperature) goes by ``fraction``, which begins at
+    ``anneals_from``: so the constant part of a trunk does not depend on how long it will be.
+    """
 
     step: int
     total_steps: int
+    per_epoch: int = 1
+    anneals_from: int = 0
 
     @property
     def fraction(self) -> float:
-        """Share of the steps done, in 0..1."""
-        return self.step / self.total_steps
+        """Share of the annealing done, in 0..1."""
+        span = self.total_steps - self.anneals_from
+        return min(max(self.step - self.anneals_from, 0) / span, 1.0) if span > 0 else 0.0
+
+    @property
+    def epoch(self) -> float:
+        """Epochs done."""
+        return self.step / self.per_epoch
 
 
 class Trainable(nn.Module, Generic[BatchT]):
@@ -65,6 +78,13 @@ class Trainable(nn.Module, Generic[BatchT]):
     def forward(self, batch: BatchT) -> StepResult:
         """Return ``step``, through the call that data-parallel training wraps."""
         return self.step(batch)
+
+    def rate(self, name: str) -> Rate:
+        """Return how the learning rate of the weight ``name`` relates to the schedule's."""
+        return Rate()
+
+    def before_step(self, progress: Progress) -> None:  # most have nothing to do
+        """Set what depends on how far training is (temperatures, what is frozen)."""
 
     def after_step(self, progress: Progress) -> None:  # most have nothing to do
         """Update what gradients do not (momentum encoders, queues, temperatures)."""
@@ -106,12 +126,15 @@ def fit(
     checkpoint_seconds: float = 60.0,
     listen: Listener | None = None,
     choose: Score | None = None,
+    observe: Observer | None = None,
 ) -> TrainLog:
     """Train ``module`` in place and return its curves.
 
     With ``choose`` the weights are scored after every epoch (higher is better; averaged weights
     where they are asked for) and those of the first best epoch are left in place; the score is
-    logged as ``validation`` and the step that was taken as ``chosen``.
+    logged as ``validation`` and the step that was taken as ``chosen``. ``observe`` is called at
+    the end of every epoch with the module, the step and the epoch's means; what it returns is
+    logged, and what it raises ends the training.
 
     With ``state_file`` the state is saved there every ``checkpoint_seconds`` and taken up again if
     the file exists; the result is bit-identical to an undisturbed run on the same processor.
@@ -123,7 +146,7 @@ def fit(
     """
     # convolutions on NHWC memory are faster on CPUs and GPUs alike; other layers do not care
     module.to(rank.device).to(memory_format=torch.channels_last)
-    run = _Run(module, feed, spec, seed, rank, choose)
+    run = _Run(module, feed, spec, seed, rank, choose, observe)
     if state_file is not None and state_file.exists():
         run.restore(state_file)
     stepper = rank.wrap(module)
@@ -169,12 +192,14 @@ class _Run(Generic[BatchT]):
         seed: Seed,
         rank: Rank,
         choose: Score | None,
+        observe: Observer | None,
     ) -> None:
         self.module, self.feed, self.spec, self.seed, self.rank = module, feed, spec, seed, rank
         self.plan: StepPlan = spec.steps(feed.n_samples)
-        self.optimizer = build_optimizer(module, spec)
+        self.optimizer = build_optimizer(module, spec, module.rate)
         self.average = _average(module, spec.ema_decay)
         self.best = Best(choose) if choose is not None else None
+        self.observe = observe
         self.step = 0
         self.log = TrainLog()
         self.sums: dict[str, float] = {}
@@ -187,6 +212,16 @@ class _Run(Generic[BatchT]):
     def epoch_ends(self) -> bool:
         """Whether the last step closed an epoch or the training."""
         return self.step % self.plan.per_epoch == 0 or self.step == self.plan.total
+
+    @property
+    def progress(self) -> Progress:
+        """Where training stands."""
+        return Progress(
+            step=self.step,
+            total_steps=self.plan.total,
+            per_epoch=self.plan.per_epoch,
+            anneals_from=self.spec.anneals_from(self.plan.total),
+        )
 
     def places(self) -> np.ndarray:
         """Return the samples of the next batch: a slice of the epoch's permutation."""
@@ -201,9 +236,10 @@ class _Run(Generic[BatchT]):
         """Do one step of gradient descent."""
         draw = self.seed.child("step", self.step)
         torch.manual_seed(draw.child("layers", self.rank.index).value)
+        self.module.before_step(self.progress)
         lr = self.spec.lr_at(self.step, self.plan.total)
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = group["rate"].at(lr, self.spec.peak_lr)
         batch = self.feed.batch(self.places(), draw, self.rank)
         low = self.spec.precision == "bf16"
         with torch.autocast(self.rank.device.type, torch.bfloat16, enabled=low):
@@ -214,7 +250,7 @@ class _Run(Generic[BatchT]):
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.module.after_step(Progress(step=self.step, total_steps=self.plan.total))
+        self.module.after_step(self.progress)
         if self.average is not None:
             self.average.update_parameters(self.module)
         self.pending.append({"loss": result.loss.detach(), **result.parts})
@@ -233,9 +269,11 @@ class _Run(Generic[BatchT]):
                 f"{self.plan.total}; lower lr, set clip_norm, or use precision=fp32"
             )
         if self.epoch_ends:
-            for name, total in self.sums.items():
-                self.log.add(name, self.step, total / self.counted)
-            self.log.add("lr", self.step, self.optimizer.param_groups[0]["lr"])
+            means = {name: total / self.counted for name, total in self.sums.items()}
+            seen = self.observe(self.module, self.step, means) if self.observe else {}
+            for name, mean in {**means, **seen}.items():
+                self.log.add(name, self.step, mean)
+            self.log.add("lr", self.step, self.spec.lr_at(self.step - 1, self.plan.total))
             self.sums, self.counted = {}, 0
         return last
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,13 +51,24 @@ class TrainSpec(Settings):
             total=max(self.epochs * per_epoch, self.min_steps),
         )
 
+    @property
+    def peak_lr(self) -> float:
+        """Learning rate at the end of warm-up, for this batch size."""
+        return self.lr * self.batch_size / LR_REFERENCE_BATCH
+
+    def anneals_from(self, total: int) -> int:
+        """Return the step from which on a schedule of ``total`` steps depends on its length."""
+        if self.schedule == "cosine":
+            return 0
+        return total - round(self.decay_share * total) if self.schedule == "stable_decay" else total
+
     def lr_at(self, step: int, total: int) -> float:
         """Return the learning rate of ``step`` in 0..total-1.
 
         Warm-up rises linearly to the base rate over ``warmup_share``; then cosine to zero
         (Loshchilov and Hutter 2017), or constant with a last decay ``1 - sqrt(x)`` (Hägele 2024).
         """
-        base = self.lr * self.batch_size / LR_REFERENCE_BATCH
+        base = self.peak_lr
         warmup = round(self.warmup_share * total)
         if step < warmup:
             return base * (step + 1) / warmup
@@ -65,7 +77,7 @@ class TrainSpec(Settings):
         if self.schedule == "cosine":
             done = (step - warmup) / max(total - warmup, 1)
             return base * 0.5 * (1 + math.cos(math.pi * done))
-        start = total - round(self.decay_share * total)
+        start = self.anneals_from(total)
         return base * (1 - math.sqrt(max(step - start, 0) / max(total - start, 1)))
 
 
@@ -78,16 +90,34 @@ class StepPlan:
     total: int
 
 
-def build_optimizer(module: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
-    """Return the optimiser over trainable weights; vectors and embeddings are not decayed."""
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    plain = [p for name, p in named if p.ndim < 2 or name.endswith(("pos_embed", "_token"))]
-    plain_ids = {id(p) for p in plain}
+@dataclass(frozen=True)
+class Rate:
+    """A weight's learning rate: ``scale`` times the schedule's, or times its peak throughout."""
+
+    scale: float = 1.0
+    scheduled: bool = True
+
+    def at(self, scheduled: float, peak: float) -> float:
+        """Return the rate where the schedule gives ``scheduled``."""
+        return self.scale * (scheduled if self.scheduled else peak)
+
+
+def build_optimizer(
+    module: nn.Module, spec: TrainSpec, rate: Callable[[str], Rate] = lambda name: Rate()
+) -> torch.optim.Optimizer:
+    """Return the optimiser over trainable weights; vectors and embeddings are not decayed.
+
+    Weights of one ``rate(name)`` share a group, which holds it under ``rate``.
+    """
+    kinds: dict[tuple[Rate, bool], list[nn.Parameter]] = {}
+    for name, weight in module.named_parameters():
+        if weight.requires_grad:
+            plain = weight.ndim < 2 or name.endswith(("pos_embed", "_token"))
+            kinds.setdefault((rate(name), plain), []).append(weight)
     groups: list[dict[str, Any]] = [
-        {"params": [p for _, p in named if id(p) not in plain_ids]},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": weights, "rate": kind} | ({"weight_decay": 0.0} if plain else {})
+        for (kind, plain), weights in sorted(kinds.items(), key=lambda item: item[0][1])
     ]
-    groups = [group for group in groups if group["params"]]
     lr, decay = spec.lr, spec.weight_decay
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=spec.betas, weight_decay=decay)

@@ -146,7 +146,7 @@ def test_a_metadata_arm_says_its_columns_and_sees_no_image(name: str, tmp_path: 
     wanted = {"metadata_clinical": ("age", "sex"), "metadata_all": ALL}
     assert columns == wanted.get(name, ("images_per_patient",))
     assert features(table(), columns).shape[0] == 80
-    assert config.identity()["name"] == name
+    assert config.keyed()["name"] == name
 
 
 def test_all_other_methods_see_images() -> None:

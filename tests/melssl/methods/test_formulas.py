@@ -13,7 +13,7 @@ from melssl.methods.masking import random_keep
 from melssl.methods.simclr import SimClr, SimClrConfig
 
 VIT = {"family": "small_vit", "patch_px": 4, "embed_width": 32, "depth": 1, "heads": 2}
-FACTS = PoolFacts(n_samples=8, n_patients=4, image_px=16, total_steps=8)
+FACTS = PoolFacts(n_samples=8, n_patients=4, image_px=16)
 
 
 def nt_xent(first: np.ndarray, second: np.ndarray, temperature: float) -> float:
@@ -34,7 +34,9 @@ def test_simclr_is_the_mean_of_equation_one(temperature: float) -> None:
     config = SimClrConfig(temperature=temperature)
     method = SimClr(config, backbone_config(VIT).build(16), FACTS)
     views = (torch.randn(6, 3, 16, 16), torch.randn(6, 3, 16, 16))
-    batch = Batch(views=views, patient=torch.arange(6), rng=torch.Generator())
+    batch = Batch(
+        views=views, place=torch.arange(6), patient=torch.arange(6), rng=torch.Generator()
+    )
     loss = method.step(batch).loss
     with torch.no_grad():
         both = method.head(method.backbone(torch.cat(views))).double().numpy()
@@ -55,7 +57,9 @@ def test_the_loss_of_mae_is_the_error_of_the_hidden_patches_only() -> None:
     torch.manual_seed(0)
     method = Mae(MaeConfig(mask_ratio=0.5), backbone_config(VIT).build(16), FACTS)
     images = torch.randn(2, 3, 16, 16)
-    loss = method.step(Batch(views=(images,), patient=torch.arange(2), rng=rng(3))).loss
+    loss = method.step(
+        Batch(views=(images,), place=torch.arange(2), patient=torch.arange(2), rng=rng(3))
+    ).loss
     kept, hidden = random_keep(2, 16, 0.5, rng(3))
     with torch.no_grad():
         encoded = method.backbone.encode_tokens(images, kept)

@@ -39,7 +39,7 @@ class NoiseOfItsOwn:
 
 def build(name: str, seed: int = 0) -> Method:
     cls = METHODS[name]
-    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=8, n_classes=2)
+    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX, n_classes=2)
     torch.manual_seed(seed)
     return cls(cls.Config(), backbone_config(VIT).build(PX), facts)
 
@@ -129,12 +129,14 @@ def test_a_control_refuses_to_be_trained(name: str) -> None:
     if name == "no_pretext":
         control = build(name)
         with pytest.raises(TrainingError, match="no pretext"):
-            control.step(Batch(views=(), patient=torch.zeros(0), rng=torch.Generator()))
+            control.step(
+                Batch(views=(), place=torch.zeros(0), patient=torch.zeros(0), rng=torch.Generator())
+            )
 
 
 def test_a_masked_method_names_the_backbones_that_serve_it() -> None:
     cnn = backbone_config({"family": "small_cnn", "first_width": 8}).build(PX)
-    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=8)
+    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX)
     with pytest.raises(BackboneError, match="small_vit"):
         METHODS["mae"](METHODS["mae"].Config(), cnn, facts)
 
@@ -153,7 +155,7 @@ def test_supervised_training_without_labels_is_refused() -> None:
     method = build("supervised")
     with pytest.raises(TrainingError, match="labels with the batch"):
         method.step(replace(batch(method), target=None))
-    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=8)
+    facts = PoolFacts(n_samples=N, n_patients=4, image_px=PX)
     with pytest.raises(TrainingError, match="2 classes or more"):
         Supervised(SupervisedConfig(), method.backbone, facts)
 

@@ -13,7 +13,7 @@ from melssl.methods.base import PoolFacts
 from melssl.methods.no_pretext import TimmWeights, TimmWeightsConfig
 from melssl.methods.weights import LoadReport, load_whole
 
-FACTS = PoolFacts(n_samples=8, n_patients=4, image_px=64, total_steps=8)
+FACTS = PoolFacts(n_samples=8, n_patients=4, image_px=64)
 
 
 def test_missing_unexpected_and_misshapen_keys_are_all_named() -> None:
@@ -68,9 +68,9 @@ def test_the_identity_holds_the_content_of_the_file_and_not_its_path(tmp_path: P
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(b"same")
     first, second = (TimmWeightsConfig(file=tmp_path / name) for name in ("a", "b"))
-    assert first.identity() == second.identity()
+    assert first.keyed() == second.keyed()
     (tmp_path / "b").write_bytes(b"other")
-    assert first.identity() != second.identity()
+    assert first.keyed() != second.keyed()
 
 
 def test_a_small_backbone_has_no_published_weights() -> None:

@@ -27,7 +27,7 @@ from melssl.training.optim import TrainSpec
 
 PX, N = 16, 40
 RANK = Rank(0, 1, torch.device("cpu"))
-FACTS = PoolFacts(n_samples=N, n_patients=4, image_px=PX, total_steps=15)
+FACTS = PoolFacts(n_samples=N, n_patients=4, image_px=PX)
 
 
 class StoppedError(Exception):
