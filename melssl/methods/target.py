@@ -1,0 +1,46 @@
+"""Target: a copy of a network that follows it by a moving average and never by gradients."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class Target(nn.Module):
+    """A frozen twin of ``online``; ``follow`` moves it: ``t <- m t + (1 - m) o``.
+
+    He et al. 2020, equation 2. Weights are averaged; buffers are its own, so its batch norms keep
+    statistics of what it saw itself. ``twin`` is given for modules that cannot be deep-copied (it
+    takes the weights of ``online``).
+    """
+
+    def __init__(self, online: nn.Module, twin: nn.Module | None = None) -> None:
+        super().__init__()
+        if twin is None:
+            twin = copy.deepcopy(online)
+        else:
+            twin.load_state_dict(online.state_dict())
+        self.net = twin.requires_grad_(requires_grad=False)
+
+    @torch.no_grad()
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return what the twin makes of ``inputs``, without gradients."""
+        output: Tensor = self.net(*inputs)
+        return output
+
+    @torch.no_grad()
+    def follow(self, online: nn.Module, momentum: float) -> None:
+        """Move the weights towards those of ``online``."""
+        for own, theirs in zip(self.net.parameters(), online.parameters(), strict=True):
+            own.lerp_(theirs.to(own.dtype), 1 - momentum)
+
+
+def annealed(start: float, end: float, fraction: float) -> float:
+    """Return the value on a half cosine from ``start`` to ``end``, for momenta and temperatures.
+
+    ``end - (end - start) (cos(pi f) + 1) / 2`` (Grill et al. 2020, appendix J.1, for end 1).
+    """
+    return end - (end - start) * (math.cos(math.pi * fraction) + 1) / 2
