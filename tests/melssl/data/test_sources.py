@@ -477,6 +477,22 @@ def test_an_image_folder_without_pattern_notes_that_images_are_patients(tmp_path
     assert cohort.notes == ("no patient_pattern: one image is one patient",)
 
 
+def test_an_image_folder_reads_classes_from_file_names(tmp_path: Path) -> None:
+    for name in ("dog.1", "cat.10", "cat.2"):
+        _image(tmp_path / f"train/{name}.jpg")
+    settings = {"source": "image_folder", "root": tmp_path, "class_pattern": r"^(\w+)[.]"}
+    cohort = _load(settings)
+    assert cohort.classes == ("cat", "dog")
+    assert dict(zip(cohort.frame["path"], cohort.frame["target"], strict=True)) == {
+        "train/cat.10.jpg": 0,
+        "train/cat.2.jpg": 0,
+        "train/dog.1.jpg": 1,
+    }
+    _image(tmp_path / "train/7.jpg")
+    with pytest.raises(CohortError, match=r"7[.]jpg: no class matches"):
+        _load(settings | {"class_pattern": "^(cat|dog)"})
+
+
 def test_an_image_folder_keeps_given_classes_and_tells_every_mismatch(tmp_path: Path) -> None:
     data = _folder(tmp_path)
     assert _load(data, classes=["nevus", "melanoma"]).frame["target"].tolist() == [1, 1, 0, 0]
