@@ -14,6 +14,7 @@ class BackboneConfig(Settings):
     """Settings of a backbone; a subclass per family, named by its literal field ``family``."""
 
     label: ClassVar[str]
+    has_tokens: ClassVar[bool] = False
     family: str
 
     @abstractmethod

@@ -118,6 +118,7 @@ class SmallVit(BackboneConfig):
     """A ViT of chosen size, by default 0.8 M weights and 8 x 8 patches."""
 
     label: ClassVar[str] = "small ViT"
+    has_tokens: ClassVar[bool] = True
     family: Literal["small_vit"] = "small_vit"
     patch_px: int | None = Field(None, ge=2, description="side; None: an eighth of the image's")
     embed_width: int = Field(128, ge=16, multiple_of=8)
@@ -146,6 +147,7 @@ class TimmVit(BackboneConfig):
     """A ViT by its timm name, at any image size that its patches divide."""
 
     label: ClassVar[str] = "timm ViT"
+    has_tokens: ClassVar[bool] = True
     family: Literal["vit"] = "vit"
     model: str = "vit_tiny_patch16_224"
     patch_px: int | None = Field(None, ge=2, description="overrides the model's own patch side")

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from melssl.backbones.base import Backbone
+from melssl.backbones.base import Backbone, BackboneConfig
 from melssl.data.views import ViewRecipe
 from melssl.settings import Later, Settings
 from melssl.training.loop import Trainable
@@ -79,7 +79,8 @@ class Method(Trainable[Batch]):
     everything that must survive an interruption in parameters or buffers. With ``uses_labels`` it
     trains on the labelled images of the budget instead of the pool; with ``reads_metadata`` it gets
     the clinical columns with every batch; with ``looks_at`` it is shown so many images of the pool
-    before it starts. ``loaded`` says what it took from published weights.
+    before it starts. With ``needs_tokens`` it works on patch tokens alone. ``loaded`` says what it
+    took from published weights.
 
     ``step`` may put scalars into ``StepResult.parts``; a share of pretext questions answered right
     is called ``accuracy``, and ``chance`` is what guessing would reach.
@@ -91,6 +92,7 @@ class Method(Trainable[Batch]):
     uses_labels: ClassVar[bool] = False
     reads_metadata: ClassVar[bool] = False
     looks_at: ClassVar[int] = 0
+    needs_tokens: ClassVar[bool] = False
     chance: float | None = None
     loaded: LoadReport | None = None
     backbone: Backbone
@@ -103,6 +105,11 @@ class Method(Trainable[Batch]):
     @abstractmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
         """Return one recipe per view that ``step`` wants, derived from the study's ``base``."""
+
+    @classmethod
+    def serves(cls, backbone: BackboneConfig) -> bool:
+        """Say whether the method can be had on such a backbone."""
+        return backbone.has_tokens or not cls.needs_tokens
 
     def look(self, images: Tensor) -> None:  # most fit nothing to the cohort
         """Fit buffers (colour bins, for one) to images (n, 3, S, S) of the pool, in 0..1."""

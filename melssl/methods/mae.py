@@ -40,6 +40,7 @@ class Mae(Method):
     """
 
     Config = MaeConfig
+    needs_tokens = True
 
     def __init__(self, config: MaeConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
