@@ -37,7 +37,12 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def stages(self) -> list[nn.Module]:
-        """Return the trainable parts in order from the input, for partial fine-tuning."""
+        """Return the stem, then each stage (of a CNN, a Swin) or block (of a ViT), from the input.
+
+        Together they hold every weight, each once: what leads to the first stage belongs to the
+        stem, what follows the last (a norm, a last convolution) to the last. They are there to be
+        frozen, thawed or given a learning rate, not to be called: some are lists of modules.
+        """
 
     @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
@@ -57,10 +62,13 @@ class TokenBackbone(Backbone):
         keep: Tensor | None = None,
         hidden: Tensor | None = None,
         mask_token: Tensor | None = None,
+        prefix: Tensor | None = None,
     ) -> Tensor:
         """Return the class token and the kept patch tokens, (B, 1 + K, width).
 
         ``keep`` (B, K) holds indices into the row-major grid of patches; None keeps all. Where
         ``hidden`` (B, N) bool is True, ``mask_token`` (width,) takes the patch's place; it gets
         the position. Images of another size than the grid's have their positions resampled.
+        ``prefix`` (P, width) are further tokens without a position, learned by the caller; they
+        stand after the class token: (B, 1 + P + K, width).
         """

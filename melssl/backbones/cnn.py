@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, ClassVar, Literal
 
-import timm
 import torch
 from pydantic import Field
 from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from melssl.backbones.base import Backbone, BackboneConfig
+from melssl.backbones.timm_nets import make_net, stages_of, timm_class
 from melssl.errors import BackboneError
+from melssl.settings import Later
 
 STEM_STANDARD_FROM_PX = 112
 STEM_STRIDE1_BELOW_PX = 40
@@ -76,65 +79,91 @@ class SmallCnn(BackboneConfig):
 
 
 class TimmCnnBackbone(Backbone):
-    """A timm model that returns pooled features."""
+    """A timm model that returns pooled features, made for images of ``image_px``.
 
-    def __init__(self, net: nn.Module, width: int, map_width: int) -> None:
+    Most see other sizes too; where one does not, that is a BackboneError.
+    """
+
+    def __init__(self, net: nn.Module, image_px: int) -> None:
         super().__init__()
-        self.net = net
-        self.width = width
-        self.map_width = map_width
+        self.net = net.eval()
+        self.image_px = image_px
+        blank = torch.zeros(1, 3, image_px, image_px)
+        try:
+            with torch.no_grad():
+                (_, self.width), maps = self(blank).shape, self.features(blank)
+        except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise BackboneError(
+                f"timm's {type(net).__name__} cannot turn images of {image_px} px into embeddings "
+                f"and maps ({error}); choose another image_px or backbone, such as resnet18"
+            ) from error
+        self.map_width = maps[-1].shape[1]
+        self.train()
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the map of every stage of the net."""
-        return _maps(self.net, images)
+        with self._at(images.shape[-1]):
+            maps: list[Tensor] = self.net.forward_intermediates(  # type: ignore[operator]
+                images, norm=True, output_fmt="NCHW", intermediates_only=True
+            )
+        return maps
 
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features (B, width)."""
-        features: Tensor = self.net(images)
+        with self._at(images.shape[-1]):
+            features: Tensor = self.net(images)
         return features
 
+    @contextmanager
+    def _at(self, image_px: int) -> Iterator[None]:
+        """Say what to do where the net fails on images of another size than it was made for."""
+        try:
+            yield
+        except (AssertionError, RuntimeError, ValueError) as error:
+            if image_px == self.image_px or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise BackboneError(
+                f"{type(self.net).__name__}, made for {self.image_px} px, cannot see images of "
+                f"{image_px} px ({error}); show them larger, or use a ResNet, EfficientNet, "
+                "TinyViT, Swin or small_cnn, which see any size, or a ViT"
+            ) from error
+
     def stages(self) -> list[nn.Module]:
-        """Return the children that hold weights, in order from the input."""
-        return [child for child in self.net.children() if any(True for _ in child.parameters())]
+        """Return the stem and each stage, the last with all that follows it."""
+        return stages_of(self.net)
 
 
 class TimmCnn(BackboneConfig):
-    """A timm model by name. ``stem`` adapts a ResNet's first layers to small images."""
+    """A timm model by name: a CNN, or a transformer in stages (TinyViT, Swin).
+
+    ``stem`` adapts a ResNet's first layers to small images. ``window`` is the side of the attention
+    windows of a Swin, in places of its map: any works; one that divides the map pads nothing.
+    """
 
     label: ClassVar[str] = "timm CNN"
     family: Literal["cnn"] = "cnn"
     model: str = "resnet10t"
     stem: Literal["auto", "standard", "stride2", "stride1"] = "auto"
     drop_path: float = Field(0.0, ge=0, lt=1)
+    window: Annotated[int | None, Later()] = Field(None, ge=1, description="None: the model's own")
 
     def build(self, image_px: int) -> TimmCnnBackbone:
         """Return a randomly initialised timm model."""
-        if not timm.is_model(self.model):
-            raise BackboneError(
-                f"timm {timm.__version__} has no model {self.model!r}; "
-                f"close: {', '.join(timm.list_models(f'*{self.model[:8]}*')[:8]) or 'none'}"
-            )
-        net = timm.create_model(self.model, num_classes=0, drop_path_rate=self.drop_path)
         stem = self.stem if self.stem != "auto" else _stem_for(image_px)
-        if stem != "standard" and isinstance(net, ResNet):
-            _small_stem(net, stride=2 if stem == "stride2" else 1)
-        elif self.stem in ("stride1", "stride2"):
+        is_resnet = issubclass(timm_class(self.model), ResNet)
+        if self.stem in ("stride1", "stride2") and not is_resnet:
             raise BackboneError(
                 f"stem {self.stem!r} is for ResNets; {self.model!r} keeps its own: use stem=auto"
             )
-        with torch.no_grad():
-            blank = torch.zeros(1, 3, image_px, image_px)
-            width = net.eval()(blank).shape[1]
-            map_width = _maps(net, blank)[-1].shape[1]
-        return TimmCnnBackbone(net.train(), width, map_width)
-
-
-def _maps(net: nn.Module, images: Tensor) -> list[Tensor]:
-    """Return timm's feature maps (B, C, H, W), one per stage."""
-    maps: list[Tensor] = net.forward_intermediates(  # type: ignore[operator]
-        images, norm=True, output_fmt="NCHW", intermediates_only=True
-    )
-    return maps
+        net = make_net(
+            self.model,
+            self.drop_path,
+            {} if self.window is None else {"window_size": self.window},
+            {"img_size": image_px, "dynamic_img_size": True},
+        )
+        if stem != "standard" and isinstance(net, ResNet):
+            _small_stem(net, stride=2 if stem == "stride2" else 1)
+        return TimmCnnBackbone(net, image_px)
 
 
 def _stem_for(image_px: int) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import timm
 import torch
 from pydantic import Field
-from timm.layers import resample_abs_pos_embed, set_fused_attn
+from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from melssl.backbones.base import BackboneConfig, TokenBackbone
+from melssl.backbones.timm_nets import make_net, plain_attention_on_cpu, stages_of, timm_class
 from melssl.errors import BackboneError
 
 GRID = 8
@@ -22,10 +22,11 @@ class VitBackbone(TokenBackbone):
 
     def __init__(self, vit: VisionTransformer, pool: str) -> None:
         super().__init__()
-        if vit.cls_token is None or vit.pos_embed is None or vit.num_prefix_tokens != 1:
+        plain = vit.cls_token is not None and vit.pos_embed is not None
+        if not plain or vit.num_prefix_tokens != 1 or not isinstance(vit.patch_embed, PatchEmbed):
             raise BackboneError(
-                "expected a ViT with a class token, absolute positions and no registers; "
-                "choose another timm model, for example vit_tiny_patch16_224"
+                "expected a ViT of plain patches with a class token, absolute positions and no "
+                "registers; use for example vit_tiny_patch16_224, or the family 'cnn' for this one"
             )
         self.vit = vit
         self.pool = pool
@@ -41,15 +42,16 @@ class VitBackbone(TokenBackbone):
         keep: Tensor | None = None,
         hidden: Tensor | None = None,
         mask_token: Tensor | None = None,
+        prefix: Tensor | None = None,
     ) -> Tensor:
-        """Return normalised tokens (B, 1 + K, width), the class token first."""
-        tokens = self._embed(images, keep, hidden, mask_token)
+        """Return normalised tokens (B, 1 + P + K, width): class token, prefix, patches."""
+        tokens = self._embed(images, keep, hidden, mask_token, prefix)
         encoded: Tensor = self.vit.norm(self.vit.blocks(tokens))
         return encoded
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the patch tokens after every block as maps, the last ones normalised."""
-        rows, columns = (side // self.patch_px for side in images.shape[-2:])
+        rows, columns = self._grid_of(images)
         tokens, maps = self._embed(images), []
         for index, block in enumerate(self.vit.blocks):
             tokens = block(tokens)
@@ -64,13 +66,15 @@ class VitBackbone(TokenBackbone):
         keep: Tensor | None = None,
         hidden: Tensor | None = None,
         mask_token: Tensor | None = None,
+        prefix: Tensor | None = None,
     ) -> Tensor:
-        """Return what the first block reads, (B, 1 + K, width)."""
+        """Return what the first block reads, (B, 1 + P + K, width)."""
         vit = self.vit
+        grid = self._grid_of(images)
         patches = vit.patch_embed(images)
         if hidden is not None and mask_token is not None:
             patches = torch.where(hidden[..., None], mask_token.to(patches.dtype), patches)
-        places = self._positions((images.shape[-2], images.shape[-1]))
+        places = self._positions(grid)
         if vit.no_embed_class:
             patch_positions, class_token = places, vit.cls_token
         else:
@@ -79,13 +83,23 @@ class VitBackbone(TokenBackbone):
         patches = patches + patch_positions
         if keep is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, self.width))
-        tokens = torch.cat([class_token.expand(len(patches), -1, -1), patches], dim=1)
+        first = class_token if prefix is None else torch.cat([class_token, prefix[None]], dim=1)
+        tokens = torch.cat([first.expand(len(patches), -1, -1), patches], dim=1)
         embedded: Tensor = vit.norm_pre(vit.pos_drop(tokens))
         return embedded
 
-    def _positions(self, size_px: tuple[int, int]) -> Tensor:
-        """Return position embeddings for images of ``size_px``, resampled where they differ."""
-        grid = (size_px[0] // self.patch_px, size_px[1] // self.patch_px)
+    def _grid_of(self, images: Tensor) -> tuple[int, int]:
+        """Return rows and columns of patches."""
+        height, width = images.shape[-2:]
+        if height % self.patch_px or width % self.patch_px:
+            raise BackboneError(
+                f"images of {height} x {width} px cannot be cut into patches of {self.patch_px} px;"
+                f" show whole multiples of {self.patch_px} px, small crops too, or set patch_px"
+            )
+        return height // self.patch_px, width // self.patch_px
+
+    def _positions(self, grid: tuple[int, int]) -> Tensor:
+        """Return position embeddings for a grid of patches, resampled where it is another."""
         own: Tensor = self.vit.pos_embed
         if grid == self.grid:
             return own
@@ -99,19 +113,14 @@ class VitBackbone(TokenBackbone):
         return tokens[:, 0] if self.pool == "class" else tokens[:, 1:].mean(dim=1)
 
     def stages(self) -> list[nn.Module]:
-        """Return the patch embedding and each block."""
-        return [self.vit.patch_embed, *self.vit.blocks]
+        """Return the stem (patches, tokens, positions) and each block, the last with the norm."""
+        return stages_of(self.vit)
 
 
 def _finish(vit: VisionTransformer, pool: str) -> VitBackbone:
     # timm sets the final norm aside where it pools by mean; both readings here want it.
     vit.fc_norm = nn.Identity()
     return VitBackbone(vit, pool)
-
-
-def _plain_attention_on_cpu() -> None:
-    # The fused kernel's backward is up to five times slower than plain products on a CPU.
-    set_fused_attn(enable=torch.cuda.is_available())
 
 
 class SmallVit(BackboneConfig):
@@ -130,7 +139,7 @@ class SmallVit(BackboneConfig):
         """Return a randomly initialised small ViT."""
         patch_px = self.patch_px or max(image_px // GRID, 2)
         _check_patches(image_px, patch_px)
-        _plain_attention_on_cpu()
+        plain_attention_on_cpu()
         vit = VisionTransformer(
             img_size=image_px,
             patch_size=patch_px,
@@ -156,17 +165,18 @@ class TimmVit(BackboneConfig):
 
     def build(self, image_px: int) -> VitBackbone:
         """Return a randomly initialised timm ViT for ``image_px``."""
-        _plain_attention_on_cpu()
-        size: dict[str, int] = {"img_size": image_px}
+        found = timm_class(self.model)
+        if not issubclass(found, VisionTransformer):
+            raise BackboneError(
+                f"backbone vit: {self.model!r} is a {found.__name__}, not a VisionTransformer; "
+                "use the family 'cnn' for other timm models"
+            )
+        size = {"img_size": image_px}
         if self.patch_px is not None:
             _check_patches(image_px, self.patch_px)
             size["patch_size"] = self.patch_px
-        vit = timm.create_model(self.model, num_classes=0, drop_path_rate=self.drop_path, **size)
-        if not isinstance(vit, VisionTransformer):
-            raise BackboneError(
-                f"backbone vit: {self.model!r} is a {type(vit).__name__}, not a VisionTransformer; "
-                "use the family 'cnn' for other timm models"
-            )
+        vit = make_net(self.model, self.drop_path, size)
+        assert isinstance(vit, VisionTransformer)
         _check_patches(image_px, vit.patch_embed.patch_size[0])
         return _finish(vit, self.pool)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import timm
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.models import load_state_dict_from_hf
+from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from melssl.backbones.base import Backbone
@@ -17,6 +18,7 @@ from melssl.backbones.cnn import TimmCnnBackbone
 from melssl.backbones.vit import VitBackbone
 from melssl.errors import ArtifactError, BackboneError, listed
 from melssl.settings import Json
+from melssl.training.checkpoint import below
 
 HEADS = ("fc", "head", "classifier")
 
@@ -83,9 +85,25 @@ def load_timm_weights(backbone: Backbone, file: Path | None) -> LoadReport:
     wanted = net.state_dict()
     head = {key for key in filtered if key.split(".")[0] in HEADS} - wanted.keys()
     body = {key: value for key, value in filtered.items() if key not in head}
-    report = load_whole(net, body, "timm")
+    stem = " (a ResNet takes them with stem=standard)" if isinstance(net, ResNet) else ""
+    report = load_whole(net, body, f"timm{stem}")
     refitted = (k for k in body if k in weights and weights[k].shape != body[k].shape)
     return replace(report, left_out=tuple(sorted(head)), resampled=tuple(sorted(refitted)))
+
+
+def load_start(backbone: Backbone, file: Path) -> LoadReport:
+    """Load what training starts from: a backbone's entries, of a method's file or alone, or timm's.
+
+    Raises:
+        ArtifactError: the file cannot be read, or does not hold the whole backbone.
+
+    """
+    weights = _read(file)
+    own = below("backbone.", weights)
+    if not own and weights.keys() != backbone.state_dict().keys():
+        return load_timm_weights(backbone, file)
+    left_out = sorted(weights.keys() - {f"backbone.{key}" for key in own}) if own else []
+    return replace(load_whole(backbone, own or weights, str(file)), left_out=tuple(left_out))
 
 
 def _timm_net(backbone: Backbone) -> nn.Module:
@@ -125,10 +143,15 @@ def _download(net: nn.Module) -> dict[str, Tensor]:
 
 
 def _for_this_size(net: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Resample position embeddings to the image size, as timm does for its own models."""
-    if isinstance(net, timm.models.vision_transformer.VisionTransformer):
-        fitted: dict[str, Tensor] = timm.models.vision_transformer.checkpoint_filter_fn(
-            weights, net
-        )
-        return fitted
-    return weights
+    """Resample positions and patches to the net's size, as timm does for its own models."""
+    family = importlib.import_module(type(net).__module__)
+    if not hasattr(family, "checkpoint_filter_fn"):
+        return weights
+    try:
+        fitted: dict[str, Tensor] = family.checkpoint_filter_fn(dict(weights), net)
+    except (AttributeError, KeyError, RuntimeError) as error:
+        raise ArtifactError(
+            f"the weights do not fit a {type(net).__name__} ({type(error).__name__}: {error}); "
+            "give the file of the model that the backbone names"
+        ) from error
+    return fitted
