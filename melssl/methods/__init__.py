@@ -2,19 +2,61 @@
 
 from __future__ import annotations
 
+from melssl.methods.barlow_twins import BarlowTwins
 from melssl.methods.base import Method
+from melssl.methods.byol import Byol
+from melssl.methods.colourisation import Colourisation
+from melssl.methods.dino import Dino
+from melssl.methods.exemplar import Exemplar
+from melssl.methods.gmml import Gmml
+from melssl.methods.ibot import IBot
+from melssl.methods.ijepa import IJepa
+from melssl.methods.image_metadata import ImageMetadata
+from melssl.methods.jigsaw import Jigsaw
 from melssl.methods.mae import Mae
 from melssl.methods.metadata import Metadata, MetadataAll, MetadataClinical
+from melssl.methods.moco_v2 import MoCoV2
+from melssl.methods.moco_v3 import MoCoV3
 from melssl.methods.no_pretext import NoPretext, TimmWeights
+from melssl.methods.relative_position import RelativePosition
+from melssl.methods.rotation import Rotation
 from melssl.methods.simclr import SimClr
+from melssl.methods.simmim import SimMim
+from melssl.methods.simsiam import SimSiam
+from melssl.methods.sit import Sit
+from melssl.methods.sit_2022 import Sit2022
+from melssl.methods.supcon import SupCon
 from melssl.methods.supervised import Supervised
+from melssl.methods.swav import Swav
+from melssl.methods.vicreg import VicReg
 
 METHODS: dict[str, type[Method]] = {
     "no_pretext": NoPretext,
     "timm_weights": TimmWeights,
     "supervised": Supervised,
+    "supcon": SupCon,
     "simclr": SimClr,
+    "moco_v2": MoCoV2,
+    "moco_v3": MoCoV3,
+    "byol": Byol,
+    "simsiam": SimSiam,
+    "barlow_twins": BarlowTwins,
+    "vicreg": VicReg,
+    "swav": Swav,
+    "dino": Dino,
     "mae": Mae,
+    "simmim": SimMim,
+    "ibot": IBot,
+    "i_jepa": IJepa,
+    "gmml": Gmml,
+    "sit": Sit,
+    "sit_2022": Sit2022,
+    "rotation": Rotation,
+    "jigsaw": Jigsaw,
+    "relative_position": RelativePosition,
+    "exemplar": Exemplar,
+    "colourisation": Colourisation,
+    "image_metadata": ImageMetadata,
     "metadata_clinical": MetadataClinical,
     "metadata_all": MetadataAll,
     "metadata": Metadata,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from lightly.models.modules.masked_vision_transformer_decoder_timm import (
@@ -16,7 +16,8 @@ from melssl.backbones.base import Backbone, TokenBackbone
 from melssl.data.views import ViewRecipe
 from melssl.errors import BackboneError
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
-from melssl.methods.masking import random_keep
+from melssl.methods.masking import MaskShape, masks_of_ratio, places
+from melssl.settings import Later
 from melssl.training.loop import StepResult
 
 
@@ -26,6 +27,9 @@ class MaeConfig(MethodConfig):
     label: ClassVar[str] = "MAE"
     name: Literal["mae"] = "mae"
     mask_ratio: float = Field(0.75, gt=0, lt=1, description="share of patches hidden")
+    mask_shape: Annotated[MaskShape, Later()] = Field(
+        "random", description="single patches, rectangles of them, or grown groups"
+    )
     decoder_width: int = Field(64, ge=16, multiple_of=8)
     decoder_depth: int = Field(2, ge=1)
     decoder_heads: int = Field(4, ge=1)
@@ -50,7 +54,7 @@ class Mae(Method):
                 "use the backbone small_vit, vit, or a timm ViT such as vit_tiny_patch16_224"
             )
         self.backbone: TokenBackbone = backbone
-        self.mask_ratio = config.mask_ratio
+        self.mask_ratio, self.mask_shape = config.mask_ratio, config.mask_shape
         self.normalise_target = config.normalise_target
         n_tokens = backbone.grid[0] * backbone.grid[1]
         self.narrow = nn.Linear(backbone.width, config.decoder_width)
@@ -70,14 +74,14 @@ class Mae(Method):
     def step(self, batch: Batch) -> StepResult:
         """Return the reconstruction error of the hidden patches."""
         (images,) = batch.views
-        n_tokens = self.backbone.grid[0] * self.backbone.grid[1]
-        kept, hidden = random_keep(len(images), n_tokens, self.mask_ratio, batch.rng)
-        kept, hidden = kept.to(images.device), hidden.to(images.device)
+        grid = self.backbone.grid
+        mask = masks_of_ratio(self.mask_shape, len(images), grid, self.mask_ratio, batch.rng)
+        kept, hidden = places(~mask).to(images.device), places(mask).to(images.device)
         prediction = self.predict(self._decode(self.backbone.encode_tokens(images, kept), kept))
         with full_precision(prediction):
             target = take(self.target(images.float()), hidden)
             error = (take(prediction.float(), hidden) - target).square().mean()
-        ratio = torch.tensor(hidden.shape[1] / n_tokens)
+        ratio = torch.tensor(hidden.shape[1] / mask.shape[1])
         return StepResult(loss=error, parts={"mask_ratio": ratio})
 
     def target(self, images: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
-from melssl.errors import ArtifactError, TrainingError
+from melssl.errors import TrainingError
+from melssl.files import content_digest
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts
 from melssl.methods.weights import load_timm_weights
 from melssl.settings import Json
@@ -59,17 +58,7 @@ class TimmWeightsConfig(MethodConfig):
         """Return the settings with the file's content in the place of its path."""
         if self.file is None:
             return super().keyed()
-        try:
-            state = self.file.stat()
-            content = _sha256(self.file, state.st_size, state.st_mtime_ns)
-        except OSError as error:
-            raise ArtifactError(f"method.file {self.file}: cannot be read ({error})") from None
-        return super().keyed() | {"file": content}
-
-
-@lru_cache(maxsize=8)  # a plan asks for every trial, and weights are hundreds of megabytes
-def _sha256(file: Path, size: int, changed_ns: int) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+        return super().keyed() | {"file": content_digest(self.file, "method.file")}
 
 
 class TimmWeights(Untrained):

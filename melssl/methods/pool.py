@@ -16,6 +16,8 @@ from melssl.methods.base import Batch
 from melssl.seeding import Seed
 from melssl.training.devices import Rank
 
+UNCHANGED = ViewRecipe(mean=(0, 0, 0), std=(1, 1, 1))  # pixels in 0..1
+
 
 @dataclass(frozen=True)
 class PoolFeed:
@@ -74,12 +76,11 @@ class PoolFeed:
         ]
         return chosen
 
-    def sample(self, n: int, seed: Seed) -> Tensor:
-        """Return at most ``n`` images of the pool, unchanged but for their size, in 0..1."""
+    def sample(self, n: int, seed: Seed, recipe: ViewRecipe = UNCHANGED) -> Tensor:
+        """Return at most ``n`` images of the pool, by default as they are but for their size."""
         chosen = np.sort(seed.numpy().permutation(self.n_samples)[:n])
-        plain = ViewRecipe(mean=(0, 0, 0), std=(1, 1, 1))
         size = self.images.size_px
-        params = plain.sample(len(chosen), size, seed.torch(), size_px=self.image_px)
+        params = recipe.sample(len(chosen), size, seed.torch(), size_px=self.image_px)
         return apply_view(self.images.batch(self.rows[chosen]), params)
 
     def _pixels(self, places: np.ndarray, rank: Rank) -> Tensor:

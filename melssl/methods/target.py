@@ -6,6 +6,8 @@ import copy
 import math
 
 import torch
+import torch.distributed
+from lightly.utils.dist import gather
 from torch import Tensor, nn
 
 
@@ -33,9 +35,21 @@ class Target(nn.Module):
 
     @torch.no_grad()
     def follow(self, online: nn.Module, momentum: float) -> None:
-        """Move the weights towards those of ``online``."""
-        for own, theirs in zip(self.net.parameters(), online.parameters(), strict=True):
-            own.lerp_(theirs.to(own.dtype), 1 - momentum)
+        """Move the weights towards those of ``online``; ``momentum`` 1 leaves them, 0 copies.
+
+        Raises:
+            ValueError: ``online`` has other weights than the twin, or has them in another order.
+
+        """
+        own, theirs = dict(self.net.named_parameters()), dict(online.named_parameters())
+        if own.keys() != theirs.keys():
+            differ = ", ".join(sorted(own.keys() ^ theirs.keys())[:4])
+            raise ValueError(
+                f"Target.follow: expected the weights of the network it was made from, got others"
+                f" ({differ}); pass the same modules in the same order"
+            )
+        for name, weight in own.items():
+            weight.lerp_(theirs[name].to(weight.dtype), 1 - momentum)
 
 
 def annealed(start: float, end: float, fraction: float) -> float:
@@ -44,3 +58,15 @@ def annealed(start: float, end: float, fraction: float) -> float:
     ``end - (end - start) (cos(pi f) + 1) / 2`` (Grill et al. 2020, appendix J.1, for end 1).
     """
     return end - (end - start) * (math.cos(math.pi * fraction) + 1) / 2
+
+
+def gathered(outputs: Tensor) -> tuple[Tensor, int]:
+    """Return the targets' outputs (B, D) of all processes, (P B, D), and the row of our first.
+
+    No gradient passes; processes hold equally many rows. One process gets its own back, and 0.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return outputs, 0
+    with torch.no_grad():
+        everyone = torch.cat(gather(outputs.contiguous()))
+    return everyone, torch.distributed.get_rank() * len(outputs)

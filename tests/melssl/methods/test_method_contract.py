@@ -32,6 +32,7 @@ SERVED = [
     for kind, backbone in BACKBONES.items()
     if METHODS[name].serves(backbone_config(backbone))
 ]
+MUCH_HIDDEN = ("gmml", "sit")  # of noise, another image's noise cannot be told from one's own
 FACTS = PoolFacts(n_samples=N, n_patients=4, image_px=PX, n_classes=2, metadata_width=F)
 
 
@@ -166,11 +167,14 @@ def test_a_step_and_what_follows_it_move_only_what_each_should(name: str, kind: 
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_the_loss_falls_on_a_tiny_pool(name: str) -> None:
-    method = build(name)
+    less = {"mask_ratio": 0.25, "noise_share": 0, "alien_share": 0} if name in MUCH_HIDDEN else {}
+    less |= {"colour_drop": 0} if name == "relative_position" else {}  # noise has little else
+    method = build(name, config=METHODS[name].Config().replace(**less))
     spec = TrainSpec(epochs=40, batch_size=N, lr=2e-2, warmup_share=0)
     log = fit(method, feed(method, VIEW_PRESETS["none"]), spec, Seed(0), RANK)
     curve = [value for _, value in log.curves["loss"]]
-    assert np.mean(curve[-5:]) < curve[0] - 0.1 * abs(curve[0])
+    start = max(curve[:2])  # random keys, with which a queue begins, are no match for the first
+    assert np.mean(curve[-5:]) < start - 0.1 * abs(start)
 
 
 @pytest.mark.parametrize(("name", "kind"), SERVED)

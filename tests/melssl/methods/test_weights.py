@@ -6,12 +6,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 
 from melssl.backbones import backbone_config
+from melssl.backbones.cnn import TimmCnnBackbone
 from melssl.errors import ArtifactError, BackboneError
 from melssl.methods.base import PoolFacts
 from melssl.methods.no_pretext import TimmWeights, TimmWeightsConfig
-from melssl.methods.weights import LoadReport, load_whole
+from melssl.methods.weights import LoadReport, _for_this_size, load_timm_weights, load_whole
 
 FACTS = PoolFacts(n_samples=8, n_patients=4, image_px=64)
 
@@ -55,6 +57,50 @@ def test_positions_of_a_vit_are_resampled_to_the_image_size(tmp_path: Path) -> N
     assert method.backbone.vit.pos_embed.shape == (1, 17, 192)
     assert method.loaded is not None
     assert method.loaded.resampled == ("pos_embed",)
+
+
+@pytest.mark.parametrize(("image_px", "patch_px"), [(32, 8), (96, 16), (48, 4)])
+def test_a_vit_takes_weights_of_another_image_and_patch_size(
+    image_px: int, patch_px: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "vit.safetensors"
+    theirs = timm.create_model("vit_tiny_patch16_224", img_size=64, patch_size=8, depth=1)
+    save_file(theirs.state_dict(), file)
+    backbone = backbone_config({"family": "vit", "patch_px": patch_px}).build(image_px)
+    backbone.vit.blocks = backbone.vit.blocks[:1]
+    report = load_timm_weights(backbone, file)
+    assert report.resampled == tuple(
+        name
+        for name, fits in [("patch_embed.proj.weight", patch_px == 8), ("pos_embed", False)]
+        if not fits
+    )
+    own, grid = backbone.vit.pos_embed, (image_px // patch_px, image_px // patch_px)
+    expected = resample_abs_pos_embed(theirs.pos_embed, grid, (8, 8), num_prefix_tokens=1)
+    torch.testing.assert_close(own, expected)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:timm")  # of its own interpolation
+def test_the_windows_of_a_swin_are_resampled_to_its_maps() -> None:
+    swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=32, depths=(2, 1, 1, 1))
+    table = "layers.1.blocks.0.attn.relative_position_bias_table"
+    weights = {table: torch.full((13 * 13, 6), 0.5)}
+    fitted = _for_this_size(swin, weights)
+    torch.testing.assert_close(fitted[table], torch.full((7 * 7, 6), 0.5))
+
+
+def test_weights_of_a_published_stem_ask_for_it(tmp_path: Path) -> None:
+    file = tmp_path / "resnet.safetensors"
+    save_file(timm.create_model("resnet10t").state_dict(), file)
+    with pytest.raises(ArtifactError, match="stem=standard"):
+        load_timm_weights(backbone_config("resnet10t").build(64), file)
+
+
+def test_weights_that_timm_cannot_fit_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "odd.safetensors"
+    save_file({"layers.9.blocks.0.attn.relative_position_bias_table": torch.zeros(1)}, file)
+    swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=32, depths=(1, 1, 1, 1))
+    with pytest.raises(ArtifactError, match="do not fit a SwinTransformer"):
+        load_timm_weights(TimmCnnBackbone(swin, 32), file)
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

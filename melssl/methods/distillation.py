@@ -1,0 +1,113 @@
+"""What self-distillation is made of: prototypes, a centre, the teacher's cross-entropy."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from melssl.methods.base import full_precision
+
+
+class PrototypeHead(nn.Module):
+    """Cosines between projected features and K prototypes, (..., width) to (..., K).
+
+    Three layers with GELU, a bottleneck of length one, prototypes of length one (Caron et al. 2021,
+    section 3.1; their weight norm with its length held at 1). The hidden layers have batch norm,
+    which the paper leaves out of ViTs: an untrained net says nearly the same of all images, and
+    without it a few hundred steps end where they began, in a teacher that finds all prototypes
+    alike. The head can be deep-copied. While ``frozen``, prototypes get gradients of zero:
+    data-parallel training wants one for each weight.
+    """
+
+    def __init__(
+        self, width: int, hidden_width: int, bottleneck_width: int, n_prototypes: int
+    ) -> None:
+        super().__init__()
+        self.project = nn.Sequential(
+            *_hidden(width, hidden_width),
+            *_hidden(hidden_width, hidden_width),
+            nn.Linear(hidden_width, bottleneck_width),
+        )
+        self.prototypes = nn.Parameter(torch.randn(n_prototypes, bottleneck_width))
+        self.frozen = False
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return the cosines in full precision: at bf16's eight bits a temperature of .04 is noise.
+
+        Features may have any leading dimensions, of two rows or more in all.
+        """
+        projected = self.project(features.flatten(0, -2))
+        weight: Tensor = self.prototypes
+        if self.frozen:
+            weight = weight.detach() + 0 * weight
+        with full_precision(projected):
+            direction = F.normalize(projected.to(weight.dtype), dim=-1)
+            scores = F.linear(direction, F.normalize(weight, dim=-1))
+        return scores.view(*features.shape[:-1], -1)
+
+
+def _hidden(before: int, width: int) -> list[nn.Module]:
+    return [nn.Linear(before, width, bias=False), nn.BatchNorm1d(width), nn.GELU()]
+
+
+class Centre(nn.Module):
+    """A running mean of the teacher's scores, taken off them so that no prototype wins everywhere.
+
+    ``c <- m c + (1 - m) mean(t)``, over all processes (Caron et al. 2021, equation 4); it begins
+    with the mean of the first scores instead of zero and m rises to ``momentum`` by 0, 1/2, 2/3...:
+    a short training has no steps to lose. Call it once a step with all scores, and ``follow`` in
+    ``after_step``.
+    """
+
+    value: Tensor
+    steps: Tensor
+
+    def __init__(self, n_prototypes: int, momentum: float = 0.9) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("value", torch.zeros(n_prototypes))
+        self.register_buffer("steps", torch.zeros(()))
+        self._seen: tuple[Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def forward(self, scores: Tensor) -> Tensor:
+        """Return scores (..., K) without the centre, and remember them for ``follow``."""
+        rows = scores.flatten(0, -2)
+        total, count = rows.sum(dim=0), rows.new_tensor(float(len(rows)))
+        self._seen = total, count
+        return scores - torch.where(self.steps > 0, self.value, total / count.clamp(min=1))
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the centre towards the mean of the scores last seen; without any it stays."""
+        if self._seen is None:
+            return
+        total, count = self._seen
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(total)
+            torch.distributed.all_reduce(count)
+        momentum = (self.steps / (self.steps + 1)).clamp(max=self.momentum)
+        mean = (total / count.clamp(min=1)).to(self.value.dtype)
+        self.value.lerp_(mean, (1 - momentum) * (count > 0))
+        self.steps += count > 0
+        self._seen = None
+
+
+def cross_entropy(
+    teacher: Tensor, student: Tensor, *, teacher_temperature: float, student_temperature: float
+) -> Tensor:
+    """Return ``-sum_k softmax(t / T_t)_k log softmax(s / T_s)_k`` of scores (..., K), shape (...).
+
+    ``teacher`` comes centred and gets no gradient (Caron et al. 2021, equations 1 and 2).
+    """
+    aim = (teacher.detach() / teacher_temperature).softmax(dim=-1)
+    return -(aim * (student / student_temperature).log_softmax(dim=-1)).sum(dim=-1)
+
+
+def warmed(start: float, end: float, warmup_epochs: float, epoch: float) -> float:
+    """Return a teacher's temperature: linear from ``start`` to ``end``, then constant."""
+    if epoch >= warmup_epochs:
+        return end
+    return start + (end - start) * epoch / warmup_epochs

@@ -1,0 +1,153 @@
+"""iBOT: a teacher's prototypes for the image, and for each patch that the student may not see."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from melssl.backbones.base import Backbone, TokenBackbone
+from melssl.errors import BackboneError
+from melssl.methods.base import Batch, PoolFacts, full_precision
+from melssl.methods.dino import POOL_PER_PROTOTYPE
+from melssl.methods.distillation import Centre, PrototypeHead, cross_entropy, warmed
+from melssl.methods.masking import MaskShape, draw_masks
+from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views
+from melssl.methods.target import Target, annealed
+from melssl.training.loop import Progress, StepResult
+
+
+class IBotConfig(MultiCropConfig):
+    """Settings of iBOT (Zhou et al. 2021, arXiv 2111.07832).
+
+    The paper has 8,192 prototypes, a momentum of .996 and ten small views.
+    """
+
+    label: ClassVar[str] = "iBOT"
+    name: Literal["ibot"] = "ibot"
+    small_views: int = Field(0, ge=0, description="small views, which only the student gets")
+    temperature: float = Field(0.1, ge=0.001, le=10, description="of the student")
+    teacher_temperature: float = Field(0.07, ge=0.001, le=10, description="after the warm-up")
+    warmup_temperature: float = Field(0.04, ge=0.001, le=10, description="at its beginning")
+    warmup_epochs: float = Field(30, ge=0, description="of the teacher's temperature")
+    momentum: float = Field(0.99, ge=0, le=1, description="of the teacher at first; 1 at last")
+    centre_momentum: float = Field(0.9, ge=0, lt=1)
+    prototypes: int = Field(1024, ge=2, description="at most one for four images of the pool")
+    frozen_epochs: float = Field(1, ge=0, description="epochs in which the prototypes stay")
+    projection_width: int = Field(128, ge=8)
+    hidden_width: int = Field(512, ge=8)
+    mask_ratio: float = Field(0.3, gt=0, lt=1, description="share of patches hidden, on average")
+    mask_spread: float = Field(0.2, ge=0, lt=1, description="each view's ratio is -+ this")
+    mask_shape: MaskShape = Field("block", description="what is hidden together")
+    whole_share: float = Field(0.5, ge=0, lt=1, description="share of views with nothing hidden")
+    patch_weight: float = Field(1.0, gt=0, description="of the patch loss; the image's has 1")
+
+
+class IBot(MultiCrop):
+    """Cross-entropy between teacher and student over prototypes, of images and hidden patches.
+
+    ``L = mean_{g, v != g} H(t_g, s_v) + w mean_v mean_{i in M_v} H(t_vi, s_vi)``: class tokens
+    across views, hidden patches within a view, ``H(t, s) = -sum_k softmax((t - c) / T_t)_k log
+    softmax(s / T_s)_k``, centres ``c`` apart for images and patches, one head for both (Zhou et
+    al. 2021, section 3). A view with nothing hidden adds zero to the second mean.
+    """
+
+    Config = IBotConfig
+    needs_tokens = True
+
+    def __init__(self, config: IBotConfig, backbone: Backbone, facts: PoolFacts) -> None:
+        super().__init__(config, backbone, facts)
+        if not isinstance(backbone, TokenBackbone):
+            raise BackboneError(
+                f"ibot hides patch tokens, which {type(backbone).__name__} does not have; use the "
+                "backbone small_vit, vit, or a timm ViT such as vit_tiny_patch16_224"
+            )
+        self.config = config
+        self.backbone: TokenBackbone = backbone
+        n = max(min(config.prototypes, facts.n_samples // POOL_PER_PROTOTYPE), 2)
+        self.head = PrototypeHead(backbone.width, config.hidden_width, config.projection_width, n)
+        self.mask_token = nn.Parameter(torch.zeros(backbone.width))
+        self.teacher, self.teacher_head = Target(backbone), Target(self.head)
+        self.image_centre = Centre(n, config.centre_momentum)
+        self.patch_centre = Centre(n, config.centre_momentum)
+        self.teacher_temperature = config.warmup_temperature
+
+    def before_step(self, progress: Progress) -> None:
+        """Hold the prototypes at first, and raise the teacher's temperature."""
+        config = self.config
+        self.head.frozen = progress.epoch < config.frozen_epochs
+        self.teacher_temperature = warmed(
+            config.warmup_temperature,
+            config.teacher_temperature,
+            config.warmup_epochs,
+            progress.epoch,
+        )
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the teacher, ever more slowly, and the centres."""
+        momentum = annealed(self.config.momentum, 1.0, progress.fraction)
+        self.teacher.follow(self.backbone, momentum)
+        self.teacher_head.follow(self.head, momentum)
+        self.image_centre.follow()
+        self.patch_centre.follow()
+
+    def masks(self, n_views: int, rng: torch.Generator) -> Tensor:
+        """Draw masks (n, N) bool of a ratio of their own each; ``whole_share`` of them empty."""
+        config, grid = self.config, self.backbone.grid
+        n_patches = grid[0] * grid[1]
+        draw, whole = torch.rand(2, n_views, generator=rng)
+        ratio = config.mask_ratio + (2 * draw - 1) * config.mask_spread
+        counts = (ratio * n_patches).round().long().clamp(1, n_patches - 1)
+        return draw_masks(config.mask_shape, grid, counts * (whole >= config.whole_share), rng)
+
+    def step(self, batch: Batch) -> StepResult:
+        """Return the sum of both losses; the large views pass each network together."""
+        images = torch.cat(batch.views[:LARGE])
+        mask = self.masks(len(images), batch.rng).to(images.device)
+        tokens = self.backbone.encode_tokens(images, hidden=mask, mask_token=self.mask_token)
+        shown = [tokens[:, 0]]
+        if len(batch.views) > LARGE:
+            shown.append(self.backbone.encode_tokens(torch.cat(batch.views[LARGE:]))[:, 0])
+        n_shown = len(batch.views) * len(batch.place)
+        scores = self.head(torch.cat([*shown, tokens[:, 1:][mask]]))
+        students, patches = scores[:n_shown], scores[n_shown:]
+        image_aim, patch_aim = self._teach(images, mask)
+        with full_precision(tokens):
+            aim = image_aim.view(LARGE, 1, len(batch.place), -1)
+            said_of = students.view(1, len(batch.views), len(batch.place), -1)
+            image_loss = between_views(self._entropy(aim, said_of))
+            patch_loss = per_view(self._entropy(patch_aim, patches), mask)
+            said = (image_aim / self.teacher_temperature).softmax(dim=-1)
+        parts = {
+            "image_loss": image_loss.detach(),
+            "patch_loss": patch_loss.detach(),
+            "mask_ratio": mask.float().mean(),
+            "teacher_entropy": torch.special.entr(said).sum(dim=-1).mean(),
+        }
+        return StepResult(loss=image_loss + self.config.patch_weight * patch_loss, parts=parts)
+
+    @torch.no_grad()
+    def _teach(self, images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the teacher's centred scores of images (V B, K) and of hidden patches (M, K)."""
+        network = self.teacher.net
+        assert isinstance(network, TokenBackbone)
+        tokens = network.encode_tokens(images)
+        scores = self.teacher_head(torch.cat([tokens[:, 0], tokens[:, 1:][mask]]))
+        n = len(images)
+        return self.image_centre(scores[:n]), self.patch_centre(scores[n:])
+
+    def _entropy(self, teacher: Tensor, student: Tensor) -> Tensor:
+        return cross_entropy(
+            teacher,
+            student,
+            teacher_temperature=self.teacher_temperature,
+            student_temperature=self.config.temperature,
+        )
+
+
+def per_view(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over views of each one's mean of ``values`` (M,) at the True of ``mask``."""
+    share = mask / mask.sum(dim=1, keepdim=True).clamp(min=1)
+    return (values * share[mask]).sum() / len(mask)

@@ -1,0 +1,296 @@
+"""Jigsaw and relative position: the answers are true, the shortcuts are closed."""
+
+from __future__ import annotations
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from melssl.backbones import backbone_config
+from melssl.data.views import VIEW_PRESETS
+from melssl.methods.base import Batch, Method, PoolFacts
+from melssl.methods.jigsaw import Jigsaw, JigsawConfig, shuffled, spread_orders
+from melssl.methods.relative_position import (
+    SIDES,
+    RelativePosition,
+    RelativePositionConfig,
+    colour_dropped,
+    neighbours,
+    tile_grid,
+)
+from melssl.methods.tiles import TileGrid, cut, fitting_px, levelled
+
+CNN = {"family": "small_cnn", "first_width": 8, "n_blocks": 2}
+VIT = {"family": "small_vit", "patch_px": 4, "embed_width": 16, "depth": 1, "heads": 2}
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def facts(image_px: int = 36) -> PoolFacts:
+    return PoolFacts(n_samples=8, n_patients=4, image_px=image_px)
+
+
+def batch(images: Tensor, seed: int = 0) -> Batch:
+    place = torch.arange(len(images))
+    return Batch(views=(images,), place=place, patient=place, rng=rng(seed))
+
+
+def jigsaw(image_px: int = 36, **changes: object) -> Jigsaw:
+    torch.manual_seed(0)
+    config = JigsawConfig(n_permutations=12, hidden_width=16).replace(**changes)
+    return Jigsaw(config, backbone_config(CNN).build(image_px), facts(image_px))
+
+
+def relative(image_px: int = 36, **changes: object) -> RelativePosition:
+    torch.manual_seed(0)
+    config = RelativePositionConfig(hidden_width=16).replace(**changes)
+    return RelativePosition(config, backbone_config(CNN).build(image_px), facts(image_px))
+
+
+def cross_entropy(scores: Tensor, answers: list[int]) -> float:
+    """The mean of -log softmax, by loops."""
+    losses = []
+    for row, answer in zip(scores.double().tolist(), answers, strict=True):
+        losses.append(math.log(sum(math.exp(s - row[answer]) for s in row)))
+    return float(np.mean(losses))
+
+
+def assembled(tiles: Tensor) -> Tensor:
+    """Lay nine tiles (9, 3, T, T) out as an image."""
+    rows = [torch.cat(list(tiles[3 * r : 3 * r + 3]), dim=2) for r in range(3)]
+    return torch.cat(rows, dim=1)
+
+
+def test_orders_laid_back_by_the_answer_give_the_image() -> None:
+    images = torch.randn(2, 3, 36, 36, generator=rng())
+    method = jigsaw(tile_share=1, level="none")
+    tiles = method.tiles(images, rng())
+    drawn = torch.tensor([[3, 7], [0, 11]])
+    puzzles = shuffled(tiles, method.orders[drawn])
+    for image in range(2):
+        for k in range(2):
+            order = method.orders[drawn[image, k]].tolist()
+            laid_back = torch.stack([puzzles[image, k, order.index(place)] for place in range(9)])
+            torch.testing.assert_close(assembled(laid_back), images[image])
+    assert not torch.equal(assembled(puzzles[0, 0]), images[0])
+
+
+def test_the_loss_of_jigsaw_is_the_cross_entropy_of_every_order() -> None:
+    method, images = jigsaw(orders_per_image=3), torch.randn(2, 3, 36, 36, generator=rng())
+    result = method.step(batch(images, seed=4))
+    stream = rng(4)
+    tiles = method.tiles(images, stream)
+    drawn = torch.randint(12, (2, 3), generator=stream)
+    with torch.no_grad():
+        embedded = method.narrow(method.backbone(tiles.flatten(0, 1))).view(2, 9, -1)
+        rows, answers = [], []
+        for image in range(2):
+            for answer in drawn[image].tolist():
+                order = method.orders[answer].tolist()
+                rows.append(torch.cat([embedded[image, tile] for tile in order]))
+                answers.append(answer)
+        scores = method.head(torch.stack(rows))
+    assert result.loss.item() == pytest.approx(cross_entropy(scores, answers), rel=1e-5)
+    right = np.mean(scores.argmax(dim=1).numpy() == answers)
+    assert result.parts["accuracy"].item() == pytest.approx(right)
+
+
+def smallest_distance(orders: np.ndarray) -> int:
+    pairs = [(a, b) for i, a in enumerate(orders.tolist()) for b in orders.tolist()[:i]]
+    return min(sum(x != y for x, y in zip(a, b, strict=True)) for a, b in pairs)
+
+
+@pytest.mark.parametrize(("n", "distance"), [(9, 9), (10, 8), (64, 7)])
+def test_orders_differ_from_each_other_in_many_places(n: int, distance: int) -> None:
+    orders = spread_orders(n)
+    assert orders.shape == (n, 9)
+    assert all(sorted(order) == list(range(9)) for order in orders.tolist())
+    assert smallest_distance(orders) == distance
+
+
+def test_no_other_order_would_have_been_farther_from_those_chosen() -> None:
+    orders = spread_orders(12)
+    sample = [p for i, p in enumerate(permutations(range(9))) if i % 997 == 0]
+    for step in range(1, 12):
+        chosen, taken = orders[:step].tolist(), orders[step].tolist()
+
+        def nearest(order: list[int], chosen: list[list[int]] = chosen) -> int:
+            return min(sum(x != y for x, y in zip(order, c, strict=True)) for c in chosen)
+
+        assert all(nearest(list(order)) <= nearest(taken) for order in sample)
+
+
+def test_the_set_of_orders_is_the_same_in_every_process_and_longer_sets_begin_alike() -> None:
+    assert np.array_equal(spread_orders(20)[:7], spread_orders(7))
+    assert spread_orders(3).tolist()[:2] == [list(range(9)), [1, 0, 3, 2, 5, 4, 7, 8, 6]]
+
+
+def test_tiles_stay_in_their_cells_and_are_moved_over_the_whole_slack() -> None:
+    corners = jigsaw(48).grid.sample(200, rng())
+    assert jigsaw(48).grid.tile_px == 13
+    within = corners - 16 * torch.cartesian_prod(torch.arange(3), torch.arange(3))
+    assert within.unique().tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("view_px", [16, 17, 32, 48, 50, 96, 225])
+@pytest.mark.parametrize(("gap", "moved"), [(0.5, 7 / 96), (0, 0), (1, 0.5)])
+def test_tiles_of_relative_position_never_leave_the_view_nor_overlap(
+    view_px: int, gap: float, moved: float
+) -> None:
+    grid = tile_grid(view_px, gap, moved)
+    corners = grid.sample(100, rng())
+    assert corners.min() >= 0
+    assert corners.max() + grid.tile_px <= view_px
+    if gap > moved:
+        between = corners.view(-1, 3, 3, 2)[:, :, 1:, 1] - corners.view(-1, 3, 3, 2)[:, :, :-1, 1]
+        assert between.min() >= grid.tile_px - 1  # rounding to pixels
+
+
+def test_at_the_papers_size_the_gap_is_half_a_tile_and_the_movement_7_px() -> None:
+    grid = tile_grid(398, 48 / 96, 7 / 96)
+    assert (grid.tile_px, grid.pitch_px - grid.tile_px, grid.slack_px) == (96, 48, 14)
+
+
+def test_a_cut_tile_holds_its_own_pixels_and_no_others() -> None:
+    images = torch.randn(1, 3, 36, 36, generator=rng())
+    corners = TileGrid(view_px=36, tile_px=9, pitch_px=12, slack_px=3).sample(1, rng())
+    top, left = corners[0, 4].tolist()
+    torch.testing.assert_close(
+        cut(images, corners, 9, 9)[0, 4], images[0, :, top : top + 9, left : left + 9]
+    )
+    elsewhere = images.clone() + 100
+    inside = (slice(None), slice(None), slice(top, top + 9), slice(left, left + 9))
+    elsewhere[inside] = images[inside]
+    enlarged = [cut(some, corners, 9, 16)[0, 4] for some in (images, elsewhere)]
+    torch.testing.assert_close(*enlarged)
+
+
+def test_levelled_tiles_tell_nothing_of_light_or_colour() -> None:
+    tiles = torch.rand(2, 9, 3, 8, 8, generator=rng())
+    lit = tiles * (0.5 + torch.rand(2, 9, 3, 1, 1, generator=rng(1))) + torch.rand(2, 9, 3, 1, 1)
+    torch.testing.assert_close(levelled(lit, "unit"), levelled(tiles, "unit"))
+    unit = levelled(lit, "unit")
+    torch.testing.assert_close(unit.mean((3, 4)), torch.zeros(2, 9, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(unit.std((3, 4), correction=0), torch.ones(2, 9, 3))
+    image = levelled(lit, "image")
+    for number in (image.mean((3, 4)), image.std((3, 4), correction=0)):
+        torch.testing.assert_close(number, number[:, :1].expand(-1, 9, -1))
+    torch.testing.assert_close(image.mean((1, 3, 4)), lit.mean((1, 3, 4)))
+    assert torch.equal(levelled(lit, "none"), lit)
+
+
+def test_a_flat_tile_stays_flat() -> None:
+    tiles = torch.full((1, 9, 3, 4, 4), 0.7)
+    assert torch.equal(levelled(tiles, "unit"), torch.zeros(1, 9, 3, 4, 4))
+
+
+@pytest.mark.parametrize("build", [jigsaw, relative])
+@pytest.mark.parametrize("level", ["image", "unit"])
+def test_brightness_that_falls_towards_the_corner_changes_no_puzzle(
+    build: type[Jigsaw], level: str
+) -> None:
+    images = torch.rand(1, 3, 36, 36, generator=rng())
+    method = build(level=level, **({"colour_drop": 0} if build is relative else {"tile_share": 1}))
+    plain = cut(images, method.grid.sample(1, rng()), method.grid.tile_px, method.size_px)
+    shade = torch.linspace(0.3, 1, 9).view(1, 9, 1, 1, 1)
+    torch.testing.assert_close(levelled(plain * shade, "unit"), levelled(plain, "unit"))
+    tiles = method.tiles(images, rng())
+    assert (tiles.mean((3, 4)) - tiles.mean((3, 4))[:, :1]).abs().max() < 1e-5
+
+
+def test_the_second_tile_lies_where_the_answer_says_and_every_pair_is_asked_evenly() -> None:
+    for side, (down, right) in enumerate(SIDES):
+        pairs = neighbours()[side].tolist()
+        for first, second in pairs:
+            assert (second // 3 - first // 3, second % 3 - first % 3) == (down, right)
+        distinct = {tuple(pair) for pair in pairs}
+        assert len(distinct) == (3 - abs(down)) * (3 - abs(right))
+        assert {pairs.count(list(pair)) for pair in distinct} == {12 // len(distinct)}
+
+
+def test_the_loss_of_relative_position_is_the_cross_entropy_of_eight_sides() -> None:
+    method, images = relative(), torch.randn(2, 3, 36, 36, generator=rng())
+    result = method.step(batch(images, seed=4))
+    stream = rng(4)
+    tiles = method.tiles(images, stream)
+    drawn = torch.randint(12, (2, 8), generator=stream)
+    with torch.no_grad():
+        embedded = method.narrow(method.backbone(tiles.flatten(0, 1))).view(2, 9, -1)
+        rows = []
+        for image in range(2):
+            for side in range(8):
+                first, second = neighbours()[side, drawn[image, side]].tolist()
+                rows.append(torch.cat([embedded[image, first], embedded[image, second]]))
+        scores = method.head(torch.stack(rows))
+    assert result.loss.item() == pytest.approx(cross_entropy(scores, [*range(8), *range(8)]))
+
+
+def test_a_tile_of_dropped_colours_keeps_one_channel_and_faint_noise() -> None:
+    tiles = torch.randn(8, 9, 3, 16, 16, generator=rng())
+    dropped = colour_dropped(tiles, 1.0, rng()).flatten(0, 1)
+    for before, after in zip(tiles.flatten(0, 1), dropped, strict=True):
+        kept = [c for c in range(3) if torch.equal(before[c], after[c])]
+        assert len(kept) == 1
+        noise = after[[c for c in range(3) if c not in kept]].std() / before[kept[0]].std()
+        assert 0.008 < noise < 0.012
+    channels = (dropped == tiles.flatten(0, 1)).flatten(2).all(2).sum(0)
+    assert (channels > 8).all()  # of 72 tiles, each channel is kept about 24 times
+    assert torch.equal(colour_dropped(tiles, 0.0, rng()), tiles)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "image_px", "tile_px", "fits"),
+    [
+        ({"family": "small_cnn", "first_width": 8}, 32, 8, 16),
+        ({"family": "small_cnn", "first_width": 8}, 48, 13, 16),
+        ({"family": "small_cnn", "first_width": 8}, 96, 27, 32),
+        ({"family": "small_cnn", "first_width": 8}, 50, 16, 26),  # 13 px a place of its 4 x 4 map
+        ({**VIT, "patch_px": 6}, 48, 13, 18),
+        ({**VIT, "patch_px": 16}, 32, 8, 16),
+    ],
+)
+def test_tiles_are_enlarged_to_the_next_size_that_fits_the_backbone(
+    backbone: dict[str, object], image_px: int, tile_px: int, fits: int
+) -> None:
+    net = backbone_config(backbone).build(image_px)
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    assert fitting_px(net, image_px, tile_px) == fits
+    assert net.training
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
+
+
+def test_a_backbone_that_takes_one_size_gets_tiles_of_it() -> None:
+    class OneSize(torch.nn.Module):
+        def features(self, images: Tensor) -> list[Tensor]:
+            if images.shape[-1] != 40:
+                raise ValueError("40 px only")
+            return [images[:, :, ::8, ::8]]
+
+    assert fitting_px(OneSize(), 40, 11) == 40  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("build", [jigsaw, relative])
+@pytest.mark.parametrize("image_px", [16, 48])
+def test_a_batch_of_two_in_half_precision_gives_a_finite_loss(
+    build: type[Jigsaw], image_px: int
+) -> None:
+    method: Method = build(image_px)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = method.step(batch(torch.randn(2, 3, image_px, image_px)))
+    assert result.loss.dtype == torch.float32
+    assert torch.isfinite(result.loss)
+    assert 0 <= result.parts["accuracy"] <= 1
+
+
+def test_a_view_of_another_size_is_asked_for_and_cut() -> None:
+    method = jigsaw(view_px=60)
+    (recipe,) = Jigsaw.recipes(method.config, VIEW_PRESETS["medical"])
+    assert (recipe.size_px, recipe.grayscale, recipe.erase) == (60, 0.3, 0)
+    assert method.tiles(torch.randn(1, 3, 60, 60), rng()).shape == (1, 9, 3, 20, 20)
+    assert method.chance == 1 / 12
