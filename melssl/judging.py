@@ -12,6 +12,7 @@ from melssl.artifacts import (
     CURVES,
     EMBEDDINGS,
     FACTS,
+    LAYERS,
     PREDICTIONS,
     REPLICATES,
     SCORES,
@@ -23,6 +24,7 @@ from melssl.artifacts import (
 from melssl.backbones.base import Backbone
 from melssl.encoders import load_backbone
 from melssl.errors import ArtifactError
+from melssl.evaluation.metadata import features, metadata_columns
 from melssl.evaluation.metrics import METRICS, score_all
 from melssl.evaluation.operating import OperatingPoints, operating_points
 from melssl.evaluation.predictions import Predictions
@@ -90,7 +92,7 @@ def _evidence(
     reports: list[LoadReport],
 ) -> Evidence:
     """Return what the protocol may look at: of all labels, those of the budget."""
-    frame = prepared.cohort.frame
+    frame, reads = prepared.cohort.frame, spec.protocol.reads
     target = frame["target"].to_numpy(np.int64)
     train = np.flatnonzero(frame["sample_id"].isin(set(budget.sample_ids)))
     tested = frame["patient_id"].isin(prepared.fold(spec).test)
@@ -102,7 +104,9 @@ def _evidence(
         pool=np.flatnonzero(frame["patient_id"].isin(prepared.learned_from(spec))),
         patient=frame["patient_id"].to_numpy(object),
         seed=Seed(spec.seed).child("adapt", spec.fold, spec.budget.draw),
-        embeddings=_embeddings(place, len(frame)),
+        embeddings=_embeddings(place, len(frame)) if reads == "embeddings" else None,
+        layers=_layers(place, len(frame)) if reads == "layers" else (),
+        metadata=lambda columns: features(frame, metadata_columns(prepared.cohort, columns)),
         backbone=_loader(spec, place, reports),
         images=prepared.images(),
         image_px=spec.image_px,
@@ -147,10 +151,19 @@ def replicates(predictions: Predictions) -> dict[str, np.ndarray]:
     }
 
 
-def _embeddings(place: Place, n_samples: int) -> np.ndarray | None:
-    if "embed" not in place.inputs:
-        return None
+def _embeddings(place: Place, n_samples: int) -> np.ndarray:
     embeddings: np.ndarray = np.load(place.inputs["embed"] / EMBEDDINGS, allow_pickle=False)
+    return _whole(embeddings, n_samples, place)
+
+
+def _layers(place: Place, n_samples: int) -> tuple[np.ndarray, ...]:
+    """Return the layers in order; only the one that is used is read from file."""
+    files = sorted(place.inputs["embed"].glob(LAYERS))
+    layers = (np.load(file, mmap_mode="r", allow_pickle=False) for file in files)
+    return tuple(_whole(layer, n_samples, place) for layer in layers)
+
+
+def _whole(embeddings: np.ndarray, n_samples: int, place: Place) -> np.ndarray:
     if len(embeddings) != n_samples:
         raise ArtifactError(
             f"{place.inputs['embed']}: {len(embeddings)} embeddings for {n_samples} samples; "
@@ -161,6 +174,7 @@ def _embeddings(place: Place, n_samples: int) -> np.ndarray | None:
 
 def _loader(spec: RunSpec, place: Place, reports: list[LoadReport]) -> Callable[[], Backbone]:
     """Return what builds the encoder; each time it adds to ``reports`` what it loaded."""
+    spec = spec.replace(backbone=spec.protocol.backbone_config(spec.backbone))
 
     def load() -> Backbone:
         backbone, report = load_backbone(spec, place.inputs["pretrain"] / WEIGHTS)

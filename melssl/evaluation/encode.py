@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from melssl.data.views import VIEW_PRESETS, apply_view
 BATCH = 256
 
 
-@torch.inference_mode()
 def encode(
     module: nn.Module,
     function: Callable[[Tensor], Tensor],
@@ -28,15 +27,28 @@ def encode(
     ``function`` maps (B, 3, S, S) to (B, D) and belongs to ``module``, which is put into evaluation
     mode and back into the mode it had.
     """
+    (whole,) = encode_all(module, lambda views: (function(views),), images, rows, image_px, device)
+    return whole
+
+
+@torch.inference_mode()
+def encode_all(
+    module: nn.Module,
+    functions: Callable[[Tensor], Sequence[Tensor]],
+    images: Images,
+    rows: np.ndarray,
+    image_px: int,
+    device: torch.device,
+) -> list[np.ndarray]:
+    """Return, as ``encode`` does, several outputs of one pass, each (len(rows), D_i) float32."""
     recipe = VIEW_PRESETS["none"]
     before = module.training
     module.to(device).to(memory_format=torch.channels_last).eval()
-    outputs = []
+    outputs: list[list[Tensor]] = []
     for first in range(0, len(rows), BATCH):
         part = rows[first : first + BATCH]
         params = recipe.sample(len(part), images.size_px, torch.Generator(), size_px=image_px)
         views = apply_view(images.batch(part).to(device), params)
-        outputs.append(function(views).float().cpu())
+        outputs.append([output.float().cpu() for output in functions(views)])
     module.train(before)
-    whole: np.ndarray = torch.cat(outputs).numpy()
-    return whole
+    return [torch.cat(parts).numpy() for parts in zip(*outputs, strict=True)]

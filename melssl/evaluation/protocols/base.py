@@ -11,12 +11,13 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from melssl.backbones.base import Backbone
+from melssl.backbones.base import Backbone, BackboneConfig
+from melssl.data.cohort import Cohort
 from melssl.data.images import Images
 from melssl.errors import PatientOverlapError, SplitError
 from melssl.evaluation.predictions import Predictions
 from melssl.seeding import Seed
-from melssl.settings import Settings
+from melssl.settings import Json, Settings
 from melssl.training.devices import Rank
 from melssl.training.loop import Listener, TrainLog
 from melssl.training.optim import TrainSpec
@@ -29,8 +30,10 @@ class Evidence:
     ``train`` (n,) rows of the budget and ``train_target`` (n,) their labels: there are no others
     here, so none outside the budget can be used; ``test`` rows to score; ``pool`` rows of the
     fold's training patients, without labels; ``patient`` (N,) of str. ``embeddings`` (N, D) is
-    given to protocols that read embeddings, ``backbone`` builds the encoder for those that read
-    weights; ``encoder_saw_labels`` says that it was trained on the labels of the budget.
+    given to protocols that read embeddings, ``layers``, one (N, D_l) per layer, to those that read
+    layers, ``backbone`` builds the encoder for those that read weights; ``metadata`` returns the
+    features (N, F) of the columns it is asked for; ``encoder_saw_labels`` says that the encoder was
+    trained on the labels of the budget.
 
     Raises:
         SplitError: rows and labels of the budget differ in number, or one has no label.
@@ -50,6 +53,8 @@ class Evidence:
     images: Images
     image_px: int
     rank: Rank
+    layers: tuple[np.ndarray, ...] = ()
+    metadata: Callable[[tuple[str, ...]], np.ndarray] | None = None
     encoder_saw_labels: bool = False
     state_file: Path | None = None
     checkpoint_seconds: float = 60.0
@@ -108,10 +113,15 @@ class Verdict:
 
 
 class Protocol(Settings):
-    """Settings of a protocol and how it judges; a subclass each, named by its field ``name``."""
+    """Settings of a protocol and how it judges; a subclass each, named by its field ``name``.
+
+    ``reads`` says what it wants of the encoder. One that trains has a ``training_spec``, an epoch
+    of which passes the budget's images or, by ``epoch_of``, its patients.
+    """
 
     label: ClassVar[str]
-    reads: ClassVar[Literal["embeddings", "weights"]]
+    reads: ClassVar[Literal["embeddings", "layers", "weights"]]
+    epoch_of: ClassVar[Literal["images", "patients"]] = "images"
     name: str
     threshold_folds: int = Field(
         5, ge=0, description="folds of the budget that thresholds come from; 0: no thresholds"
@@ -125,8 +135,19 @@ class Protocol(Settings):
         return n_folds
 
     def training_spec(self) -> TrainSpec | None:
-        """Return how the protocol trains the encoder, or None if it does not."""
+        """Return the schedule of what is trained step by step, or None if nothing is."""
         return None
+
+    def encoded(self) -> dict[str, Json]:
+        """Return what the stored embeddings depend on beside encoder and images; it is keyed."""
+        return {}
+
+    def backbone_config(self, config: BackboneConfig) -> BackboneConfig:
+        """Return how the pretrained backbone is built for this protocol; its weights all fit."""
+        return config
+
+    def check(self, config: BackboneConfig, image_px: int, cohort: Cohort) -> None:
+        """Refuse, before anything is trained, what this backbone or cohort cannot give."""
 
     @abstractmethod
     def judge(self, evidence: Evidence) -> Verdict:

@@ -14,12 +14,15 @@ from sklearn.preprocessing import StandardScaler
 
 from melssl.backbones import backbone_config
 from melssl.errors import PatientOverlapError, SpecError, SplitError
+from melssl.evaluation.operating import out_of_sample
 from melssl.evaluation.protocols import PROTOCOLS
 from melssl.evaluation.protocols.base import Evidence, Protocol
-from melssl.evaluation.protocols.fine_tune import FineTune, LabelledBatch, LabelledFeed
+from melssl.evaluation.protocols.fine_tune import FineTune
 from melssl.evaluation.protocols.knn import Knn
+from melssl.evaluation.protocols.labelled import LabelledBatch, LabelledFeed
 from melssl.evaluation.protocols.linear_probe import LinearProbe
 from melssl.seeding import Seed
+from melssl.settings import digest
 from melssl.training.devices import Rank
 from melssl.training.optim import TrainSpec
 
@@ -65,12 +68,17 @@ def evidence() -> Evidence:
         images=BrightAndDark(TARGET),
         image_px=PX,
         rank=Rank(0, 1, torch.device("cpu")),
+        layers=(embeddings[:, :3].astype(np.float32), embeddings.astype(np.float32)),
+        metadata=lambda columns: embeddings[:, : len(columns)],
     )
 
 
 def quick(name: str) -> Protocol:
-    if name == "fine_tune":
-        return FineTune(training=TrainSpec(epochs=15, batch_size=20, lr=1e-2))
+    if name in ("fine_tune", "partial_fine_tune"):
+        return PROTOCOLS[name](training=TrainSpec(epochs=15, batch_size=20, lr=1e-2))
+    if name == "patient_set":
+        short = TrainSpec(epochs=20, batch_size=10, lr=5e-2)
+        return PROTOCOLS[name](training=short, embed_width=16, depth=1, columns=("age",))
     return PROTOCOLS[name]()
 
 
@@ -111,6 +119,29 @@ def test_what_is_left_out_of_a_budget_is_tested_and_its_labels_are_gone(
     np.testing.assert_array_equal(part.train_target, TARGET[10:40])
     assert part.seed != evidence.seed
     assert part.state_file == Path("work/state-a.safetensors")
+
+
+def test_the_keys_of_protocols_with_finished_trials_stay_as_they_were() -> None:
+    known = {
+        "linear_probe": "7bb5306b5de163b9a402",
+        "knn": "b4d9a761fdc375ef6789",
+        "fine_tune": "538818e3203be17eaea7",
+    }
+    assert {name: digest(PROTOCOLS[name]().keyed()) for name in known} == known
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_scores_what_is_left_out_of_a_budget(name: str, evidence: Evidence) -> None:
+    probability, n_folds = out_of_sample(quick(name).replace(threshold_folds=2), evidence)
+    assert n_folds == 2
+    assert roc_auc_score(evidence.train_target, probability[:, 1]) > 0.6
+
+
+@pytest.mark.parametrize("name", [n for n in PROTOCOLS if PROTOCOLS[n].reads != "weights"])
+def test_the_order_of_the_test_rows_changes_no_score(name: str, evidence: Evidence) -> None:
+    turned = replace(evidence, test=evidence.test[::-1].copy())
+    first, second = (quick(name).judge(given).probability for given in (evidence, turned))
+    np.testing.assert_allclose(first, second[::-1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

@@ -1,0 +1,55 @@
+"""Fusion: the linear probe on embedding and clinical metadata together."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from melssl.backbones.base import BackboneConfig
+from melssl.data.cohort import Cohort
+from melssl.errors import CohortError
+from melssl.evaluation.metadata import CLINICAL, metadata_columns
+from melssl.evaluation.protocols.base import Evidence
+from melssl.evaluation.protocols.probe import Probe
+
+
+class Fusion(Probe):
+    """Logistic regression on the embedding beside features of the metadata, each with its prior.
+
+    Each of the two has the prior that it has alone, whatever their widths: without images the
+    prediction is that of the metadata arm of these columns, without metadata that of the linear
+    probe. What an image adds to the metadata is the difference to that arm. Only clinical columns
+    are read by default; columns that tell how the picture was taken must be named.
+    """
+
+    label: ClassVar[str] = "fusion with metadata"
+    name: Literal["fusion"] = "fusion"
+    columns: tuple[str, ...] = Field(
+        (CLINICAL,), min_length=1, description="columns, or clinical or acquisition"
+    )
+
+    def check(self, config: BackboneConfig, image_px: int, cohort: Cohort) -> None:
+        """Refuse columns that the cohort does not have."""
+        metadata_columns(cohort, self.columns)
+
+    def blocks(self, evidence: Evidence) -> tuple[np.ndarray, ...]:
+        """Return the embeddings and the features of the columns."""
+        assert evidence.embeddings is not None
+        return evidence.embeddings, metadata_of(evidence, self.columns)
+
+
+def metadata_of(evidence: Evidence, columns: tuple[str, ...]) -> np.ndarray:
+    """Return the features of the columns, (N, F).
+
+    Raises:
+        CohortError: the evidence brings no metadata, or not these columns.
+
+    """
+    if evidence.metadata is None:
+        raise CohortError(
+            f"evidence: expected metadata for the columns {', '.join(columns)}, got none;"
+            " choose a protocol that reads images alone"
+        )
+    return evidence.metadata(columns)
