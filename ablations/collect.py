@@ -9,7 +9,7 @@ import pandas as pd
 
 from ablations.cells import cells_frame, variances_frame
 from ablations.comparisons import comparisons_frame
-from ablations.encoders import encoders_frame
+from ablations.encoders import costs_frame, encoders_frame
 from ablations.factors import METHOD
 from ablations.largest import pooled_frame, reliability_frame
 from ablations.origin import commit, libraries
@@ -49,6 +49,7 @@ def collect(plan: Plan, vault: Vault) -> TrialTable:
         subgroups=subgroups_frame(results, predicted),
         reliability=reliability_frame(results, predicted),
         encoders=encoders_frame(results, vault),
+        costs=costs_frame(results, vault),
     )
 
 

@@ -7,10 +7,11 @@ from collections import Counter
 from ablations.cost import Estimate
 from ablations.options import RunOptions
 from ablations.plan import KINDS, Plan
+from ablations.trunks import in_order
 from ablations.vault import Vault
 from melssl.prepared import Prepared
 
-KIND_NAMES = {"pretrain": "encoders", "embed": "embeddings", "adapt": "trials"}
+KIND_NAMES = {"trunk": "trunks", "pretrain": "encoders", "embed": "embeddings", "adapt": "trials"}
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -52,11 +53,13 @@ def cost_lines(plan: Plan, cost: Estimate, options: RunOptions) -> list[str]:
         for kind in KINDS
         if counts[kind]
     ]
-    longest = max(cost.per_stage.values())
+    in_a_row = [sum(cost.per_stage[s.key] for s in row) for row in in_order(plan.missing("trunk"))]
+    longest = max(*cost.per_stage.values(), *in_a_row, 0.0)
     wall = max(cost.total / options.workers, longest)
     workers = f"{options.workers} worker{'s' if options.workers > 1 else ''}"
     return [
         f"  still to spend: {'; '.join(parts)}",
+        *_saved_by_trunks(plan, cost),
         f"  about {duration(wall)} on {workers} of {options.threads} thread(s), {options.backend}",
     ]
 
@@ -78,6 +81,18 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _saved_by_trunks(plan: Plan, cost: Estimate) -> list[str]:
+    branches = [stage for stage in plan.missing("pretrain") if stage.first_step]
+    if not branches:
+        return []
+    alone = sum(cost.attributed(stage) for stage in branches)
+    spent = cost.seconds["trunk"] + sum(cost.per_stage[stage.key] for stage in branches)
+    return [
+        f"  {len(branches)} encoders share trunks: {duration(spent)} in place of"
+        f" {duration(alone)}, which is what counts as theirs"
+    ]
 
 
 def _audit(prepared: Prepared) -> list[str]:

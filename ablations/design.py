@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pydantic import Field, field_validator
 
 from ablations.factor import Factor, Value
-from ablations.factors import FACTORS, LABEL_FRACTION, METHOD
-from melssl.errors import SpecError, nearest
+from ablations.factors import LABEL_FRACTION, METHOD, factor_named
+from melssl.errors import SpecError
 from melssl.settings import Settings, digest
 from melssl.spec import RunSpec
 
@@ -20,10 +20,10 @@ ALWAYS = (METHOD.name, LABEL_FRACTION.name)
 class Study(Settings):
     """A full crossing of factors around a baseline.
 
-    ``levels`` names factors and their values; ``method`` and ``label_fraction`` are always among
-    them. ``control`` is a method without pretext that stands beside every level; ``references``
-    are methods that see no image (metadata alone), beside every label budget. The folds are dealt
-    anew ``n_repeats`` times.
+    ``levels`` names factors, or settings by their paths, and their values; ``method`` and
+    ``label_fraction`` are always among them. ``control`` is a method without pretext that stands
+    beside every level; ``references`` are methods that see no image (metadata alone), beside every
+    label budget. The folds are dealt anew ``n_repeats`` times.
     """
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -41,8 +41,7 @@ class Study(Settings):
     @classmethod
     def _known(cls, levels: dict[str, tuple[Value, ...]]) -> dict[str, tuple[Value, ...]]:
         for name, values in levels.items():
-            if name not in FACTORS:
-                raise SpecError(f"factor {name!r} is unknown; {nearest(name, FACTORS)}")
+            factor_named(name)
             if not values or len(set(values)) != len(values):
                 raise SpecError(f"factor {name}: expected distinct values, got {list(values)}")
         return levels
@@ -59,7 +58,7 @@ class Study(Settings):
     def factors(self) -> tuple[Factor, ...]:
         """The study's factors: method and label fraction first, then as declared."""
         named = [*ALWAYS, *(name for name in self.levels if name not in ALWAYS)]
-        return tuple(FACTORS[name] for name in named)
+        return tuple(map(factor_named, named))
 
     def values(self, factor: Factor) -> tuple[Value, ...]:
         """Return the levels of a factor in order, the control's method first."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from melssl.spec import RunSpec
 
 Value = str | int | float
+Scale = Literal["category", "linear", "log"]
 
 
 def _always(spec: RunSpec) -> bool:
@@ -26,7 +27,8 @@ class Factor:
 
     ``change(spec, value)`` gives the spec at a level; ``applies(spec)`` says whether the factor
     means anything there (a mask ratio means nothing to a control); ``home(spec)`` is the nearest
-    baseline that has the factor, if the preset's has not; ``show`` prints a value.
+    baseline that has the factor, if the preset's has not; ``show`` prints a value. Without
+    ``values`` of its own a study must name some.
     """
 
     name: str
@@ -34,7 +36,7 @@ class Factor:
     values: tuple[Value, ...]
     parse: Callable[[str], Value]
     change: Callable[[RunSpec, Value], RunSpec]
-    scale: Literal["category", "linear", "log"] = "category"
+    scale: Scale = "category"
     applies: Callable[[RunSpec], bool] = _always
     home: Callable[[RunSpec], RunSpec] = _as_it_is
     show: Callable[[Value], str] = str

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.factor import Factor
-from ablations.factors import FACTORS, LABEL_FRACTION, METHOD
+from ablations.factors import FACTORS, LABEL_FRACTION, METHOD, factor_named
 from melssl.errors import MelsslError, SpecError, nearest
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
         group.add_argument(
             "--factor",
             default="",
-            help=f"what is varied; several are crossed: a,b (known: {known})",
+            help=f"what is varied; several are crossed: a,b (known: {known}; and every setting of"
+            " method, backbone, protocol, views and pretraining by its path: method.temperature)",
         )
         group.add_argument(
             "--values", default="", help="levels: 0.5,0.75; of several factors: 0.5,0.75;8,16"
@@ -138,7 +139,7 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
     # a real cohort deserves more than the demo's size
     sized = preset(args.preset or ("cpu" if args.source not in ("", "synthetic") else "demo"))
     chosen = getattr(args, "factor", "") or default_factor
-    factors = [_factor(name.strip()) for name in chosen.split(",")]
+    factors = [factor_named(name.strip()) for name in chosen.split(",")]
     baseline = _with_cohort(RunSpec.parse(sized.baseline), args.source, args.data_root)
     if args.folds:
         folds = baseline.folds.replace(n_folds=_count("folds", args.folds, 0))
@@ -184,12 +185,6 @@ def _with_cohort(baseline: RunSpec, source: str, root: str) -> RunSpec:
     return baseline.replace(cohort=cohort | place)
 
 
-def _factor(name: str) -> Factor:
-    if name not in FACTORS:
-        raise SpecError(f"factor {name!r} is unknown; {nearest(name, FACTORS)}")
-    return FACTORS[name]
-
-
 def _levels(factors: list[Factor], text: str) -> dict[str, tuple[str | int | float, ...]]:
     parts = [part.strip() for part in text.split(";")] if text.strip() else []
     if parts and len(parts) != len(factors):
@@ -203,6 +198,8 @@ def _levels(factors: list[Factor], text: str) -> dict[str, tuple[str | int | flo
             values = tuple(factor.parse(value) for value in given)
         except ValueError as error:
             raise SpecError(f"--values of {factor.name}: {error}") from None
+        if not (values or factor.values):
+            raise SpecError(f"factor {factor.name} has no levels of its own: give them by --values")
         if values or factor is not LABEL_FRACTION:
             levels[factor.name] = values or factor.values
     return levels

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ablations.design import Study, Trial
 from ablations.preparations import Preparations
+from ablations.trunks import with_trunks
 from ablations.vault import Vault
 from melssl.errors import CohortError, SpecError, SplitError, listed
 from melssl.methods.metadata import MetadataSettings
@@ -14,12 +15,15 @@ from melssl.prepared import Prepared
 from melssl.spec import ARMS_DIFFER_IN, RunSpec, differing
 from melssl.stages import Kind, Stage, stages
 
-KINDS: tuple[Kind, ...] = ("pretrain", "embed", "adapt")
+KINDS: tuple[Kind, ...] = ("trunk", "pretrain", "embed", "adapt")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedTrial:
-    """A trial and the stages that lead to it; its key is the key of the last one."""
+    """A trial and the stages that lead to it; its key is the key of the last one.
+
+    A trunk leads the way to its own length; those of shorter lengths before it are in the plan.
+    """
 
     trial: Trial
     stages: tuple[Stage, ...]
@@ -51,16 +55,18 @@ class Plan:
 
     def missing(self, kind: Kind | None = None) -> list[Stage]:
         """Return the stages that must still run: those that an unfinished trial waits for."""
-        wanted = {
-            (stage.kind, stage.key)
-            for planned in self.trials
-            if ("adapt", planned.key) not in self.done
-            for stage in planned.stages
-        }
+        wanted: set[tuple[Kind, str]] = set()
+        asked: list[tuple[Kind, str]] = [("adapt", planned.key) for planned in self.trials]
+        while asked:
+            place = asked.pop()
+            # what is needed and not planned lies in the vault since an earlier study
+            if place not in wanted and place not in self.done and place in self.stages:
+                wanted.add(place)
+                asked += self.stages[place].needs
         return [
             stage
             for place, stage in self.stages.items()
-            if place in wanted and place not in self.done and kind in (None, stage.kind)
+            if place in wanted and kind in (None, stage.kind)
         ]
 
     @property
@@ -83,10 +89,11 @@ def make_plan(study: Study, preparations: Preparations, vault: Vault) -> Plan:
     """
     baseline = preparations.of(study.baseline)
     absent = {name: why for name in study.references if (why := without(name, baseline))}
+    possible = [t for t in study.trials() if t.spec.method.name not in absent]
+    chains = [stages(trial.spec, preparations.of(trial.spec)) for trial in possible]
     trials = tuple(
-        PlannedTrial(trial=trial, stages=stages(trial.spec, preparations.of(trial.spec)))
-        for trial in study.trials()
-        if trial.spec.method.name not in absent
+        PlannedTrial(trial=trial, stages=chain)
+        for trial, chain in zip(possible, with_trunks(chains, preparations, vault), strict=True)
     )
     _check_images(trials, baseline)
     _check_arms(study, trials)

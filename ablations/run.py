@@ -13,6 +13,7 @@ from ablations.cost import Estimate
 from ablations.options import RunOptions
 from ablations.plan import Plan
 from ablations.progress import ProgressBar
+from ablations.trunks import in_order
 from ablations.vault import Vault
 from ablations.workers import Job, Outcome, run_job
 from melssl.errors import MelsslError
@@ -39,28 +40,34 @@ def run_plan(
     """Run every missing stage of a plan and tell ``ended`` how each did.
 
     First what trains encoders, longest first, then what judges them: a probe never waits behind
-    another probe's pretraining, and all probes of one encoder share a worker.
+    another probe's pretraining, and all probes of one encoder share a worker. The trunks of a
+    family are one job, and what goes on from them comes after.
     """
     runtime = Runtime(device=options.device, threads=options.threads, n_devices=options.n_devices)
     order = estimate.per_stage
     with ProgressBar(vault, order) as bar:
-        for wave in (_encoders(plan, order), _judges(plan)):
+        for wave in (*_encoders(plan, order), _judges(plan)):
             jobs = [Job(stages=group, vault=vault.root, runtime=runtime) for group in wave]
             for outcome in surviving(jobs, vault, options):
                 bar.ended(outcome)
                 ended(outcome)
 
 
-def _encoders(plan: Plan, seconds: dict[str, float]) -> list[tuple[Stage, ...]]:
-    """Group each missing pretraining with the embedding that follows it."""
+def _encoders(plan: Plan, seconds: dict[str, float]) -> Iterator[list[tuple[Stage, ...]]]:
+    """Group each missing pretraining with the embedding that follows it; yield a wave or two."""
     embeds = plan.missing("embed")
+    trunks = in_order(plan.missing("trunk"))
+    ahead = {("trunk", stage.key) for family in trunks for stage in family}
     groups = []
     for stage in plan.missing("pretrain"):
         following = [e for e in embeds if ("pretrain", stage.key) in e.needs]
         groups.append((stage, *following))
     grouped = {stage.key for group in groups for stage in group}
     groups += [(stage,) for stage in embeds if stage.key not in grouped]
-    return sorted(groups, key=lambda group: -sum(seconds.get(s.key, 0.0) for s in group))
+    branches = [group for group in groups if ahead & set(group[0].needs)]
+    others = [group for group in groups if group not in branches]
+    for wave in ([*trunks, *others], branches):
+        yield sorted(wave, key=lambda group: -sum(seconds.get(s.key, 0.0) for s in group))
 
 
 def _judges(plan: Plan) -> list[tuple[Stage, ...]]:

@@ -54,6 +54,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         *("cell", "spread", "healthy_spread", "effective_rank"),
         *("camera_auc", "camera_accuracy", "n_cameras"),
     ),
+    "costs": ("cell", "images_seen", "training_seconds"),
 }
 MAY_BE_EMPTY = tuple(COLUMNS)[4:]
 TEXT = (
@@ -196,6 +197,8 @@ class TrialTable:
     standard errors of the mean. At each arm's largest budget only: ``pooled`` (three ways to one
     score of all folds, DeLong beside them), ``subgroups`` (``n_*`` count the tested), and
     ``reliability``. ``encoders``: health of an arm's embeddings, and whether they know the camera.
+    ``costs``: images that an arm's encoders passed and seconds of their training, from the first
+    step on, a trunk that several lengths share counted for each of them.
 
     A factor that does not apply to a cell is empty there. Where ``trials`` has a column named like
     a key of the origin (``cohort_digest``, ``numbers_version``), it must hold the origin's value.
@@ -217,6 +220,7 @@ class TrialTable:
     subgroups: pd.DataFrame = field(default_factory=lambda: _none("subgroups"))
     reliability: pd.DataFrame = field(default_factory=lambda: _none("reliability"))
     encoders: pd.DataFrame = field(default_factory=lambda: _none("encoders"))
+    costs: pd.DataFrame = field(default_factory=lambda: _none("costs"))
 
     FRAMES = tuple(COLUMNS)
 

@@ -15,6 +15,7 @@ from melssl.training.loop import Listener
 WEIGHTS, EMBEDDINGS, PREDICTIONS = "weights.safetensors", "embeddings.npy", "predictions.parquet"
 SCORES, CURVES, BUDGET, FACTS = "scores.json", "curves.json", "budget.json", "facts.json"
 REPLICATES, STATE = "replicates.npz", "state.safetensors"
+LAYER, LAYERS = "layer-{:03d}.npy", "layer-*.npy"  # 1 is nearest to the input
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@
     │   └── PatientOverlapError  a patient would stand on two sides
     ├── BackboneError        a backbone cannot do what a method asks of it
     ├── TrainingError        training cannot go on
-    │   └── NotFiniteError       a loss became NaN or infinite
+    │   ├── NotFiniteError       a loss became NaN or infinite
+    │   └── WatchdogError        a training goes wrong and was to be stopped then
     └── ArtifactError        something on disk is damaged, missing or of another version
 
 A message has four parts: expected, got, where, next step.
@@ -54,6 +55,10 @@ class TrainingError(MelsslError):
 
 class NotFiniteError(TrainingError):
     """A loss became NaN or infinite."""
+
+
+class WatchdogError(TrainingError):
+    """A training goes wrong, and was asked to stop then."""
 
 
 class ArtifactError(MelsslError):

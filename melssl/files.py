@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
+
+from melssl.errors import ArtifactError
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -34,3 +38,23 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def content_digest(path: Path, setting: str) -> str:
+    """Return the SHA-256 of the file that a setting names, for a key.
+
+    Raises:
+        ArtifactError: the file cannot be read.
+
+    """
+    try:
+        state = path.stat()
+        return _sha256(path, state.st_size, state.st_mtime_ns)
+    except OSError as error:
+        raise ArtifactError(f"{setting} {path}: cannot be read ({error})") from None
+
+
+@lru_cache(maxsize=8)  # a plan asks for every trial, and weights are hundreds of megabytes
+def _sha256(path: Path, size: int, changed_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from melssl.artifacts import CURVES, EMBEDDINGS, FACTS, STATE, WEIGHTS, Place, write_json
+from melssl.artifacts import CURVES, EMBEDDINGS, FACTS, LAYER, STATE, WEIGHTS, Place, write_json
+from melssl.data.views import VIEW_PRESETS
 from melssl.encoders import build_method, load_backbone
 from melssl.evaluation.camera import camera_probe
-from melssl.evaluation.diagnostics import spread_and_rank
-from melssl.evaluation.encode import encode
+from melssl.evaluation.encode import encode, encode_all
+from melssl.evaluation.layers import pooled_layers
 from melssl.evaluation.metadata import features
+from melssl.evaluation.protocols.layer_probe import LayerProbe
 from melssl.judging import judge
+from melssl.methods.base import Method
 from melssl.methods.metadata import MetadataSettings
 from melssl.methods.pool import PoolFeed
-from melssl.pool import pool
+from melssl.pool import Pool, pool
 from melssl.prepared import Prepared
 from melssl.seeding import Seed
 from melssl.settings import Json
 from melssl.stages import Kind, Stage
+from melssl.statistics.diagnostics import spread_and_rank
 from melssl.training.checkpoint import save_tensors
 from melssl.training.devices import Rank, on_devices
-from melssl.training.loop import TrainLog, fit
+from melssl.training.loop import Segment, TrainLog, fit
+from melssl.training.watchdog import N_IMAGES, Normal, Watchdog, alerts_in
 
 
 def execute(stage: Stage, prepared: Prepared, place: Place) -> None:
     """Run one stage and leave its artifacts in ``place.out``."""
     _EXECUTE[stage.kind](stage, prepared, place)
+
+
+def _trunk(stage: Stage, prepared: Prepared, place: Place) -> None:
+    on_devices(place.runtime, _trunk_on, stage, prepared, place)
+
+
+def _trunk_on(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> None:
+    spec, started = stage.spec, time.monotonic()
+    seen = pool(spec, prepared)
+    method = build_method(spec, seen, len(prepared.cohort.classes))
+    log = _trained(method, seen, rank, stage, prepared, place)
+    if rank.index == 0:
+        facts = {"seconds": time.monotonic() - started}
+        write_json(place.out / FACTS, facts | _cost(log, seen, stage))
 
 
 def _pretrain(stage: Stage, prepared: Prepared, place: Place) -> None:
@@ -40,30 +61,10 @@ def _pretrain_on(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> 
     spec, started = stage.spec, time.monotonic()
     seen = pool(spec, prepared)
     method = build_method(spec, seen, len(prepared.cohort.classes))
-    log = TrainLog()
+    log, cost = TrainLog(), dict[str, Json]()
     if method.trains:
-        feed = PoolFeed(
-            prepared.images(),
-            seen.rows,
-            pd.factorize(seen.patients)[0],
-            method.recipes(spec.method, spec.views),
-            spec.image_px,
-            seen.target,
-            seen.metadata,
-            method.positives(spec.method),
-        )
-        if method.looks_at:
-            method.look(feed.sample(method.looks_at, Seed(spec.seed).child("look")))
-        log = fit(
-            method,
-            feed,
-            seen.training,
-            Seed(spec.seed).child("pretrain"),
-            rank,
-            state_file=place.work / STATE,
-            checkpoint_seconds=place.runtime.checkpoint_seconds,
-            listen=place.listen,
-        )
+        log = _trained(method, seen, rank, stage, prepared, place)
+        cost = _cost(log, seen, stage) | _alerts(log, method, seen, stage, place)
         if rank.index == 0:
             ids = dict.fromkeys(map(str, seen.sample_ids))
             (place.out / "pool.txt").write_text("\n".join(ids) + "\n")
@@ -72,7 +73,87 @@ def _pretrain_on(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> 
         write_json(place.out / CURVES, log.curves)
         facts = {"seconds": time.monotonic() - started, "training_seconds": log.seconds}
         loaded = {"weights": method.loaded.plain()} if method.loaded else {}
-        write_json(place.out / FACTS, facts | loaded)
+        write_json(place.out / FACTS, facts | cost | loaded)
+
+
+def _trained(
+    method: Method, seen: Pool, rank: Rank, stage: Stage, prepared: Prepared, place: Place
+) -> TrainLog:
+    """Train a method over the stage's part of its training; a trunk leaves its state there."""
+    spec = stage.spec
+    feed = PoolFeed(
+        prepared.images(),
+        seen.rows,
+        pd.factorize(seen.patients)[0],
+        method.recipes(spec.method, spec.views),
+        spec.image_px,
+        seen.target,
+        seen.metadata,
+        method.positives(spec.method),
+    )
+    if method.looks_at:
+        method.look(feed.sample(method.looks_at, Seed(spec.seed).child("look")))
+    before = place.inputs.get("trunk")
+    return fit(
+        method,
+        feed,
+        seen.training,
+        Seed(spec.seed).child("pretrain"),
+        rank,
+        state_file=place.work / STATE,
+        checkpoint_seconds=place.runtime.checkpoint_seconds,
+        listen=place.listen,
+        observe=_watchdog(method, feed, seen, rank, stage, place),
+        segment=Segment(
+            begin=before / STATE if before else None,
+            end=stage.end_step,
+            leave=place.out / STATE if stage.kind == "trunk" else None,
+        ),
+    )
+
+
+def _watchdog(
+    method: Method, feed: PoolFeed, seen: Pool, rank: Rank, stage: Stage, place: Place
+) -> Watchdog | None:
+    if rank.index or place.runtime.watch == "off":
+        return None
+    plan, normal = seen.training.steps(feed.n_samples), _normal(method, seen, stage)
+    shown = feed.sample(N_IMAGES, Seed(0).child("watchdog"), VIEW_PRESETS["none"])
+    return Watchdog(method.backbone, shown, plan, normal, stops=place.runtime.watch == "stop")
+
+
+def _alerts(
+    log: TrainLog, method: Method, seen: Pool, stage: Stage, place: Place
+) -> dict[str, Json]:
+    """Return what the watchdog says of a training; nothing where none was to watch."""
+    if place.runtime.watch == "off":
+        return {}
+    return {
+        "alerts": [alert.plain() for alert in alerts_in(log.curves, _normal(method, seen, stage))]
+    }
+
+
+def _normal(method: Method, seen: Pool, stage: Stage) -> Normal:
+    # a trunk has no length yet: what has come too late is for each length to say
+    whole = stage.end_step is None
+    return Normal(
+        width=method.backbone.width,
+        total_steps=seen.training.steps(len(seen.rows)).total if whole else sys.maxsize,
+        chance=method.chance,
+        labelled=method.uses_labels,
+    )
+
+
+def _cost(log: TrainLog, seen: Pool, stage: Stage) -> dict[str, Json]:
+    """Return what went into the weights since the first step, and what this stage spent of it."""
+    plan = seen.training.steps(len(seen.rows))
+    end = plan.total if stage.end_step is None else stage.end_step
+    return {
+        "training_seconds": log.seconds,
+        "images_seen": end * plan.batch_size,
+        "spent_training_seconds": log.seconds - log.inherited_seconds,
+        "spent_images": (end - stage.first_step) * plan.batch_size,
+    }
 
 
 def _embed(stage: Stage, prepared: Prepared, place: Place) -> None:
@@ -84,16 +165,28 @@ def _embed_on(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> Non
     spec, cohort = stage.spec, prepared.cohort
     facts: dict[str, Json] = {}
     if isinstance(spec.method, MetadataSettings):
-        embeddings = features(cohort.frame, spec.method.columns_of(cohort))
+        np.save(place.out / EMBEDDINGS, features(cohort.frame, spec.method.columns_of(cohort)))
     else:
-        backbone, report = load_backbone(spec, place.inputs["pretrain"] / WEIGHTS)
-        facts["weights"] = report.plain()
-        rows = np.arange(len(cohort))
-        images, device = prepared.images(), rank.device
-        embeddings = encode(backbone, backbone, images, rows, spec.image_px, device)
-        facts |= spread_and_rank(embeddings) | _camera_probe(embeddings, prepared)
-    np.save(place.out / EMBEDDINGS, embeddings)
+        facts = _embed_images(rank, stage, prepared, place)
     write_json(place.out / FACTS, {"seconds": time.monotonic() - started, **facts})
+
+
+def _embed_images(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> dict[str, Json]:
+    """Leave what the protocol reads of every image: embeddings, or the features of all layers."""
+    spec = stage.spec
+    backbone, report = load_backbone(spec, place.inputs["pretrain"] / WEIGHTS)
+    facts: dict[str, Json] = {"weights": report.plain()}
+    images, rows = prepared.images(), np.arange(len(prepared.cohort))
+    if not isinstance(spec.protocol, LayerProbe):
+        embeddings = encode(backbone, backbone, images, rows, spec.image_px, rank.device)
+        np.save(place.out / EMBEDDINGS, embeddings)
+        return facts | spread_and_rank(embeddings) | _camera_probe(embeddings, prepared)
+    pooled = partial(pooled_layers, backbone, width=spec.protocol.width)
+    layers = encode_all(backbone, pooled, images, rows, spec.image_px, rank.device)
+    for number, layer in enumerate(layers, start=1):
+        # not halved in precision: what tells images apart may be small beside a feature's mean
+        np.save(place.out / LAYER.format(number), layer)
+    return facts | {"layer_widths": [layer.shape[1] for layer in layers]}
 
 
 def _camera_probe(embeddings: np.ndarray, prepared: Prepared) -> dict[str, float]:
@@ -110,6 +203,7 @@ def _adapt(stage: Stage, prepared: Prepared, place: Place) -> None:
 
 
 _EXECUTE: dict[Kind, Callable[[Stage, Prepared, Place], None]] = {
+    "trunk": _trunk,
     "pretrain": _pretrain,
     "embed": _embed,
     "adapt": _adapt,

@@ -11,6 +11,7 @@ from melssl.audit.evidence import EXTERNAL
 from melssl.errors import SpecError
 from melssl.evaluation.metadata import CLINICAL, features, metadata_columns
 from melssl.prepared import Prepared
+from melssl.seeding import Seed
 from melssl.spec import RunSpec
 from melssl.training.optim import TrainSpec
 
@@ -37,12 +38,13 @@ def pool(spec: RunSpec, prepared: Prepared) -> Pool:
     A method that uses labels sees the budget's samples instead, for as long as the pool would take.
 
     Raises:
-        SpecError: an external pool was asked for and there is nothing external.
+        SpecError: an external pool was asked for and there is nothing external, or a share of the
+            pool that holds nobody.
         CohortError: the method reads clinical columns and the cohort has none.
 
     """
     frame, method = _pool_frame(spec, prepared), spec.method_class
-    rows = _pool_rows(spec, prepared, frame["patient_id"])
+    rows = _share(spec, _pool_rows(spec, prepared, frame["patient_id"]), frame["patient_id"])
     training, target = spec.pretraining, None
     if method.uses_labels:
         n_pool, labelled = len(rows), set(prepared.budget(spec).sample_ids)
@@ -87,3 +89,23 @@ def _pool_rows(spec: RunSpec, prepared: Prepared, patients: pd.Series) -> np.nda
             " name a cohort with external.source and external.root"
         )
     return np.flatnonzero(~patients.isin(tested))
+
+
+def _share(spec: RunSpec, rows: np.ndarray, patients: pd.Series) -> np.ndarray:
+    """Return the rows of a share of the pool's patients, taken as budgets are: a hashed order.
+
+    No stratum: whose label is outside the budget must not decide who is seen.
+    """
+    if spec.pool_size == 1:
+        return rows
+    mine = patients.iloc[rows]
+    names = sorted(set(mine))
+    ranks = Seed(spec.folds.seed).child("pool", spec.fold).ranks(names)
+    n_taken = int(np.floor(spec.pool_size * len(names) + 0.5))  # as a budget rounds: half goes up
+    if n_taken == 0:
+        raise SpecError(
+            f"pool_size {spec.pool_size:g}: expected a share of the pool's {len(names)} patients"
+            f" that holds one or more; the smallest is {1 / (2 * len(names)):.2g}"
+        )
+    taken = {names[place] for place in np.argsort(ranks, kind="stable")[:n_taken]}
+    return rows[mine.isin(taken).to_numpy()]

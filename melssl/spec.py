@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from melssl.audit.audit import AuditSpec
-from melssl.backbones import backbone_config
+from melssl.backbones import BACKBONES, backbone_config
 from melssl.backbones.base import BackboneConfig
 from melssl.backbones.cnn import SmallCnn
 from melssl.data.sources import SOURCES
@@ -18,16 +19,20 @@ from melssl.errors import SpecError, nearest
 from melssl.evaluation.protocols import PROTOCOLS
 from melssl.evaluation.protocols.base import Protocol
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.files import content_digest
 from melssl.methods import METHODS
 from melssl.methods.base import Method, MethodConfig
 from melssl.methods.simclr import SimClrConfig
-from melssl.settings import Json, Settings, choose
+from melssl.settings import Json, Later, Settings, choose
 from melssl.splits.budgets import BudgetSpec
 from melssl.splits.folds import FoldSpec
 from melssl.training.optim import TrainSpec
 
 STAGE_VERSIONS: dict[str, int] = {"pretrain": 1, "embed": 1, "adapt": 2}
-"""Bumped when a change of code alters what a stage of that kind leaves; it enters its key."""
+"""Bumped when a change of code alters what a stage of that kind leaves; it enters its key.
+
+A trunk is a part of a pretraining, and has its version.
+"""
 NUMBERS_VERSION = max(STAGE_VERSIONS.values())
 """The version that tables and figures carry."""
 
@@ -91,10 +96,16 @@ class RunSpec(Settings):
         description="whose images pretraining sees: the fold's training patients; all patients"
         " (transductive); or the training patients, those without any label, and `external`",
     )
+    pool_size: Annotated[float, Later()] = Field(
+        1.0, gt=0, le=1, description="share of the pool's patients; a smaller one lies in a larger"
+    )
     budget: BudgetSpec = BudgetSpec()
     views: Annotated[ViewRecipe, BeforeValidator(_views)] = VIEW_PRESETS["medical"]
     backbone: Annotated[SerializeAsAny[BackboneConfig], BeforeValidator(backbone_config)] = (
         SmallCnn()
+    )
+    init: Annotated[Path | None, Later()] = Field(
+        None, description="weights that the backbone starts from in every arm; None: random"
     )
     method: Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_method)] = SimClrConfig()
     pretraining: TrainSpec = TrainSpec()
@@ -106,11 +117,26 @@ class RunSpec(Settings):
         """Side of the stored images, px."""
         return self.store_px or self.image_px
 
+    def keyed(self) -> dict[str, Json]:
+        """Return what identifies the run, the content of ``init`` in the place of its path."""
+        if self.init is None:
+            return super().keyed()
+        return super().keyed() | {"init": content_digest(self.init, "init")}
+
     @property
     def method_class(self) -> type[Method]:
         """The method that the settings name."""
         return METHODS[self.method.name]
 
+
+KINDS: dict[str, dict[str, type[Settings]]] = {
+    "method": {name: method.Config for name, method in METHODS.items()},
+    "backbone": dict(BACKBONES),
+    "protocol": dict(PROTOCOLS),
+    "views": {"views": ViewRecipe},
+    "pretraining": {"pretraining": TrainSpec},
+}
+"""The settings that may stand in each part that a study can vary, by the name of their kind."""
 
 ARMS_DIFFER_IN = frozenset({"method", "pretraining"})
 
@@ -118,16 +144,18 @@ ARMS_DIFFER_IN = frozenset({"method", "pretraining"})
 def differing(a: RunSpec, b: RunSpec) -> frozenset[str]:
     """Return the parts in which two runs differ; two arms of a comparison in ``ARMS_DIFFER_IN``.
 
-    ``pretraining`` stands for all that only pretraining reads: schedule, views, pool, external.
+    ``pretraining`` stands for all that only pretraining reads: schedule, views, pool and its size,
+    external.
     Where files lie is no part of a run.
     """
     one, other = _parts(a), _parts(b)
-    return frozenset(name for name in one if one[name] != other[name])
+    names = one.keys() | other.keys()  # what came later is named where it is set
+    return frozenset(name for name in names if one.get(name) != other.get(name))
 
 
 def _parts(spec: RunSpec) -> dict[str, Json]:
     plain = spec.keyed()
-    own = {name: plain.pop(name) for name in ("views", "pool", "external")}
+    own = {name: plain.pop(name, None) for name in ("views", "pool", "pool_size", "external")}
     plain["pretraining"] = {"schedule": plain["pretraining"], **own}
     if not spec.method_class.trains:
         plain["pretraining"] = None

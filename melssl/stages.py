@@ -1,36 +1,60 @@
 """Stages: pieces of work, each known by a key that covers exactly what it depends on.
 
+    trunk     a training's state            pretrain, less its length and decay; the step it ends at
     pretrain  weights of the method         cohort, fold, pool, views, method, schedule, seed
     embed     embeddings of all samples     pretrain, cohort
     adapt     predictions and scores        its input, folds, fold, budget, protocol, seed
 
 The label budget and the protocol are not in pretraining's key, so they share it; a control's
-pretraining key holds its backbone and seed only, so one control serves all folds.
+pretraining key holds its backbone and seed only, so one control serves all folds. A trunk is in no
+other stage's key: it is a way to a pretraining that would be the same without it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.pool import pool
 from melssl.prepared import Prepared
 from melssl.settings import Json, digest
 from melssl.spec import STAGE_VERSIONS, RunSpec
 
-Kind = Literal["pretrain", "embed", "adapt"]
+Kind = Literal["trunk", "pretrain", "embed", "adapt"]
+LENGTH = ("epochs", "min_steps", "warmup_share", "decay_share")
 Payload = dict[str, Json]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A piece of work, identified by what it depends on."""
+    """A piece of work, identified by what it depends on.
+
+    A part of a training knows its first step, and the step before which it ends if that is not the
+    training's last.
+    """
 
     kind: Kind
     key: str
     spec: RunSpec
     payload: Payload
     needs: tuple[tuple[Kind, str], ...] = ()
+    first_step: int = 0
+    end_step: int | None = None
+
+    @property
+    def family(self) -> str:
+        """What the trunks of one training have in common."""
+        return family_of(self.payload)
+
+    def after(self, trunk: str, step: int) -> Stage:
+        """Return the stage as it goes on from the trunk of that key; its own stays what it was."""
+        return replace(self, needs=(("trunk", trunk),), first_step=step)
+
+
+def family_of(payload: Payload) -> str:
+    """Return what a trunk's payload says but for the step where it ends."""
+    return digest({name: value for name, value in payload.items() if name != "end_step"})
 
 
 def stages(spec: RunSpec, prepared: Prepared) -> tuple[Stage, ...]:
@@ -38,16 +62,41 @@ def stages(spec: RunSpec, prepared: Prepared) -> tuple[Stage, ...]:
 
     A method that sees metadata only has no pretraining: its features are its embeddings, judged by
     the linear probe whatever the study's protocol is.
+
+    Raises:
+        SpecError, BackboneError, CohortError: the backbone or the cohort cannot give what the
+            protocol asks for.
+
     """
     if spec.method_class.sees == "metadata":
         spec = spec.replace(protocol=LinearProbe(), seed=0)
         chain = [_stage("embed", spec, _table(spec, prepared))]
     else:
+        spec.protocol.check(spec.backbone, spec.image_px, prepared.cohort)
         chain = [_stage("pretrain", spec, _pretraining(spec, prepared))]
-        if spec.protocol.reads == "embeddings":
-            chain.append(_stage("embed", spec, _pixels(spec, prepared), chain[0]))
+        if spec.protocol.reads != "weights":
+            payload = _pixels(spec, prepared) | spec.protocol.encoded()
+            chain.append(_stage("embed", spec, payload, chain[0]))
     chain.append(_stage("adapt", spec, _judging(spec, prepared), chain[-1]))
     return tuple(chain)
+
+
+def trunk(pretrain: Stage, prepared: Prepared) -> Stage | None:
+    """Return the stage that leaves the training where a pretraining's decay begins.
+
+    None where pretrainings of other lengths have no part in common with it.
+    """
+    spec = pretrain.spec
+    if not (spec.method_class.trains and spec.pretraining.shares_trunk):
+        return None
+    seen = pool(spec, prepared)
+    end_step = seen.training.anneals_from(seen.training.steps(len(seen.rows)).total)
+    if end_step == 0:
+        return None
+    payload = _pretraining(spec, prepared)
+    schedule = {k: v for k, v in spec.pretraining.keyed().items() if k not in LENGTH}
+    payload |= {"pretraining": schedule, "end_step": end_step}
+    return replace(_stage("trunk", spec, payload), end_step=end_step)
 
 
 def _pretraining(spec: RunSpec, prepared: Prepared) -> Payload:
@@ -57,6 +106,8 @@ def _pretraining(spec: RunSpec, prepared: Prepared) -> Payload:
         "method": spec.method.keyed(),
         "seed": spec.seed,
     }
+    if spec.init is not None:
+        payload["init"] = spec.keyed()["init"]
     if not spec.method_class.trains:
         return payload
     payload |= _pixels(spec, prepared) | _fold(spec, prepared)
@@ -65,6 +116,8 @@ def _pretraining(spec: RunSpec, prepared: Prepared) -> Payload:
         "views": spec.views.keyed(),
         "pretraining": spec.pretraining.keyed(),
     }
+    if spec.pool_size != 1:
+        payload["pool_size"] = spec.pool_size
     if spec.pool == "external" and prepared.external is not None:
         payload["external"] = prepared.external.cohort.digest
     if spec.method_class.uses_labels:
@@ -98,7 +151,7 @@ def _stage(kind: Kind, spec: RunSpec, payload: Payload, before: Stage | None = N
     needs: tuple[tuple[Kind, str], ...] = ((before.kind, before.key),) if before else ()
     whole: Payload = {
         "stage": kind,
-        "numbers_version": STAGE_VERSIONS[kind],
+        "numbers_version": STAGE_VERSIONS["pretrain" if kind == "trunk" else kind],
         "needs": [list(need) for need in needs],
         **payload,
     }

@@ -2,56 +2,90 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from melssl.encoders import build_backbone, build_method
-from melssl.evaluation.protocols.fine_tune import Classifier, FineTune, LabelledFeed
+from melssl.evaluation.protocols.base import Protocol
+from melssl.evaluation.protocols.patient_set import PatientSet
+from melssl.evaluation.protocols.probe import Probe
+from melssl.evaluation.protocols.set_head import Album, SetFeed
+from melssl.evaluation.protocols.tuning import Tuning
 from melssl.methods.pool import PoolFeed
 from melssl.pool import Pool, pool
 from melssl.prepared import Prepared
 from melssl.seeding import Seed
 from melssl.settings import Json, digest
+from melssl.spec import RunSpec
 from melssl.stages import Stage
 from melssl.training.calibration import NoiseImages, seconds_per_image
 from melssl.training.devices import Rank, Runtime
+from melssl.training.optim import TrainSpec
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """How much a stage has to do: ``units`` of a kind of work that costs alike (``signature``)."""
+    """How much a stage has to do: ``units`` of a kind of work that costs alike (``signature``).
+
+    ``inherited`` units went before into what it takes up: a trunk's, that several lengths share.
+    """
 
     signature: str
     units: float
     guess: str
+    inherited: float = 0.0
 
 
 def workload(stage: Stage, prepared: Prepared) -> Workload:
-    """Return a stage's work: images through the net for training, 1 for a closed-form protocol."""
+    """Return a stage's work: images or patients trained on, or the fits of a closed form."""
     spec = stage.spec
     net: dict[str, Json] = {"backbone": spec.backbone.plain(), "image_px": spec.image_px}
     if spec.method_class.sees == "metadata" and stage.kind == "embed":
         return _load("metadata", {"method": spec.method.name}, 1)
     if stage.kind == "embed":
-        return _load("embed", net, len(prepared.cohort))
+        return _load("embed", net | spec.protocol.encoded(), len(prepared.cohort))
     if stage.kind == "pretrain" and not spec.method_class.trains:
         return _load("pretrain", net | {"method": spec.method.name}, 1)
-    if stage.kind == "pretrain":
+    if stage.kind in ("trunk", "pretrain"):
         seen = pool(spec, prepared)
         plan = seen.training.steps(len(seen.rows))
+        end = plan.total if stage.end_step is None else stage.end_step
         own: dict[str, Json] = {"method": spec.method.plain(), "how": spec.pretraining.precision}
-        return _load("pretrain", net | own, plan.total * plan.batch_size)
-    training = spec.protocol.training_spec()
+        load = _load("pretrain", net | own, (end - stage.first_step) * plan.batch_size)
+        return replace(load, inherited=float(stage.first_step * plan.batch_size))
+    return _judging(spec, prepared, net)
+
+
+def _judging(spec: RunSpec, prepared: Prepared, net: dict[str, Json]) -> Workload:
+    protocol = spec.protocol
+    training = protocol.training_spec()
     if training is None:
-        return _load(spec.protocol.name, {"protocol": spec.protocol.plain()}, 1)
+        fits = protocol.n_fits if isinstance(protocol, Probe) else 1
+        return _load(protocol.name, {"protocol": protocol.plain()}, fits)
     learned = prepared.cohort.frame["patient_id"].isin(prepared.learned_from(spec))
-    n_train = round(spec.budget.fraction * int(learned.sum()))
-    plan = training.steps(max(n_train, 1))
-    trainings = 1 + spec.protocol.threshold_folds
-    units = trainings * plan.total * plan.batch_size
-    return _load(spec.protocol.name, net | {"how": training.precision}, units)
+    patients = protocol.epoch_of == "patients"
+    n_pool = len(prepared.learned_from(spec)) if patients else int(learned.sum())
+    plan = training.steps(max(round(spec.budget.fraction * n_pool), 1))
+    units = (1 + protocol.threshold_folds) * plan.total * plan.batch_size
+    return _load(protocol.name, net | _how(protocol, training), units * _share(protocol))
+
+
+def _how(protocol: Protocol, training: TrainSpec) -> dict[str, Json]:
+    """Return what a step costs by, beside the net."""
+    how: dict[str, Json] = {"how": training.precision}
+    if isinstance(protocol, PatientSet):
+        how["head"] = [protocol.set_size, protocol.embed_width, protocol.depth]
+    if isinstance(protocol, Tuning) and protocol.freedom().last_stages is not None:
+        how["last_stages"] = protocol.freedom().last_stages
+    return how
+
+
+def _share(protocol: Protocol) -> float:
+    """Return the share of full steps that a training costs: forward alone is a third of one."""
+    frozen = protocol.frozen_share if isinstance(protocol, Tuning) else 0.0
+    return 1 - frozen * 2 / 3
 
 
 def _load(name: str, what: dict[str, Json], units: float) -> Workload:
@@ -59,12 +93,12 @@ def _load(name: str, what: dict[str, Json], units: float) -> Workload:
 
 
 def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
-    """Return seconds per image of a training stage, from three steps on noise; None for others."""
+    """Return seconds per unit of a training stage, from three steps on noise; None for others."""
     spec = stage.spec
     noise = NoiseImages(spec.store_side)
     torch.set_num_threads(threads)
     rank = Rank(0, 1, torch.device(Runtime().device_kind()))
-    if stage.kind == "pretrain" and spec.method_class.trains:
+    if stage.kind in ("trunk", "pretrain") and spec.method_class.trains:
         training, rows = spec.pretraining, np.arange(spec.pretraining.batch_size)
         classes = rows % 2 if spec.method_class.uses_labels else None
         columns = pool(spec, prepared).metadata if spec.method_class.reads_metadata else None
@@ -83,10 +117,26 @@ def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
         if method.looks_at:
             method.look(feed.sample(method.looks_at, Seed(0)))
         return seconds_per_image(method, feed, training, rank)
-    if stage.kind == "adapt" and isinstance(spec.protocol, FineTune):
-        training = spec.protocol.training
-        model = Classifier(build_backbone(spec), len(prepared.cohort.classes))
-        rows = np.arange(training.batch_size)
-        labelled = LabelledFeed(noise, rows, rows % 2, spec.protocol.views, spec.image_px)
-        return seconds_per_image(model, labelled, training, rank)
+    if stage.kind == "adapt" and isinstance(spec.protocol, Tuning):
+        protocol = spec.protocol.replace(frozen_share=0.0)
+        rows = np.arange(protocol.training.batch_size)
+        n_classes = len(prepared.cohort.classes)
+        model = protocol.classifier(build_backbone(spec), rows % 2, n_classes)
+        labelled = protocol.feed(noise, rows, rows % 2, spec.image_px)
+        return seconds_per_image(model, labelled, protocol.training, rank)
+    if stage.kind == "adapt" and isinstance(spec.protocol, PatientSet):
+        return _patients(spec, spec.protocol, prepared, rank)
     return None
+
+
+def _patients(spec: RunSpec, protocol: PatientSet, prepared: Prepared, rank: Rank) -> float:
+    """Return seconds per patient, each with as many images of noise as the cohort's have."""
+    frame, n = prepared.cohort.frame, protocol.training.batch_size
+    sizes = np.resize(frame.groupby("patient_id").size().to_numpy(), n)
+    rows, width = np.arange(sizes.sum()), build_backbone(spec).width
+    table = Seed(0).child("noise").numpy().normal(size=(len(rows), width)).astype(np.float32)
+    album = Album(tokens=table, metadata=table[:, :0], target=rows % 2)
+    members = tuple(np.split(rows, np.cumsum(sizes)[:-1]))
+    feed = SetFeed(album=album, members=members, set_size=protocol.set_size)
+    model = protocol.classifier((width, 0), len(prepared.cohort.classes))
+    return seconds_per_image(model, feed, protocol.training, rank)

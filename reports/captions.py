@@ -92,10 +92,19 @@ def gaps(frame: pd.DataFrame) -> str:
     return f"Hollow: some trials missing ({partial} cells); cross: no result ({lost} cells)."
 
 
+def pools(info: StudyInfo) -> str:
+    """Return whose images pretraining saw, where that is not only the training patients'."""
+    seen = info.factor("pool").values if info.has("pool") else (info.pool,)
+    told = [POOLS[str(pool)].format(units=units(info)) for pool in seen]
+    prefix = "At the levels so named: " if info.has("pool") and any(told) else ""
+    return prefix + joined(*told)
+
+
 def footing(info: StudyInfo) -> str:
     """Return how often things were repeated and where the numbers come from."""
     repeats = (("fold", info.folds), ("draw", info.draws), ("seed", info.seeds))
     counts = [f"{len(items)} {name}{'s' * (len(items) != 1)}" for name, items in repeats]
     counts[0] += f" (dealt {info.repeats} times)" if info.repeats > 1 else ""
-    seen = POOLS[info.pool].format(units=units(info))
-    return joined(seen, f"{found(info)}; {', '.join(counts)}. Origin: {'; '.join(origin(info))}.")
+    return joined(
+        pools(info), f"{found(info)}; {', '.join(counts)}. Origin: {'; '.join(origin(info))}."
+    )

@@ -48,6 +48,7 @@ DOORS = {  # all that the harness may know of the core
     "melssl.statistics.training_sets",
     "melssl.audit.report",
     "melssl.methods.metadata",  # which cohorts can have a metadata-only arm
+    "melssl.encoders",  # which backbone serves the method that a factor brings
     "melssl.training.devices",  # Runtime: where a stage runs
     "melssl.files",
 }

@@ -90,9 +90,10 @@ class Byol(Method):
 def asymmetric(base: ViewRecipe) -> tuple[ViewRecipe, ViewRecipe]:
     """Return two recipes with the blur and the solarisation of ``base`` dealt out unequally.
 
-    As in the paper (table 6), the first view is blurred ten times as often as the second, and only
-    the second is solarised. The mean of both stays the base's: what a study left out because it
-    would destroy a sign of disease does not come back, and no method sees more of it than others.
+    As in the paper (appendix B), the first view is blurred ten times as often as the second, and
+    only the second is solarised. The mean of both stays the base's: what a study left out because
+    it would destroy a sign of disease does not come back, and no method sees more of it than
+    others.
     """
     often = min(FIRST_OF_BLUR * base.blur, 1)
     solarised = min(2 * base.solarise, 1)

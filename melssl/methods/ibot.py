@@ -22,14 +22,15 @@ from melssl.training.loop import Progress, StepResult
 class IBotConfig(MultiCropConfig):
     """Settings of iBOT (Zhou et al. 2021, arXiv 2111.07832).
 
-    The paper has 8,192 prototypes, a momentum of .996 and ten small views.
+    The paper has 8,192 prototypes, a momentum of .996 and ten small views; its teacher's
+    temperature rises to .07, at which some hundred steps lead to one that finds all alike.
     """
 
     label: ClassVar[str] = "iBOT"
     name: Literal["ibot"] = "ibot"
     small_views: int = Field(0, ge=0, description="small views, which only the student gets")
     temperature: float = Field(0.1, ge=0.001, le=10, description="of the student")
-    teacher_temperature: float = Field(0.07, ge=0.001, le=10, description="after the warm-up")
+    teacher_temperature: float = Field(0.04, ge=0.001, le=10, description="after the warm-up")
     warmup_temperature: float = Field(0.04, ge=0.001, le=10, description="at its beginning")
     warmup_epochs: float = Field(30, ge=0, description="of the teacher's temperature")
     momentum: float = Field(0.99, ge=0, le=1, description="of the teacher at first; 1 at last")

@@ -100,7 +100,7 @@ class Sit(Method):
         return StepResult(loss=loss, parts=parts)
 
     def rate(self, name: str) -> Rate:
-        """Let the weights of the losses settle in hundreds of steps; the paper trains 800 epochs."""
+        """Let the weights of the losses settle in hundreds of steps; the paper has 800 epochs."""
         return Rate(scale=10) if name == "log_variance" else Rate()
 
     def _corrupted(self, images: Tensor, rng: torch.Generator) -> Tensor:

@@ -55,7 +55,8 @@ class Target(nn.Module):
 def annealed(start: float, end: float, fraction: float) -> float:
     """Return the value on a half cosine from ``start`` to ``end``, for momenta and temperatures.
 
-    ``end - (end - start) (cos(pi f) + 1) / 2`` (Grill et al. 2020, appendix J.1, for end 1).
+    ``end - (end - start) (cos(pi f) + 1) / 2`` (Grill et al. 2020, implementation details, where
+    the end is 1).
     """
     return end - (end - start) * (math.cos(math.pi * fraction) + 1) / 2
 

@@ -34,9 +34,9 @@ def seconds_per_image(
     module: Trainable[BatchT], feed: Feed[BatchT], spec: TrainSpec, rank: Rank
 ) -> float:
     """Return seconds per image of one training step, after a first step that is not counted."""
-    one = spec.replace(epochs=1, min_steps=1, ema_decay=None)
-    fit(module, feed, one, Seed(0), rank)
-    several = spec.replace(epochs=STEPS, min_steps=1, ema_decay=None)
+    plain = spec.replace(min_steps=1, ema_decay=None, schedule="constant", warmup_epochs=None)
+    fit(module, feed, plain.replace(epochs=1), Seed(0), rank)
+    several = plain.replace(epochs=STEPS)
     started = time.perf_counter()
     fit(module, feed, several, Seed(0), rank)
     per_step = (time.perf_counter() - started) / STEPS

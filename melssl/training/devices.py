@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVarTuple
+from typing import Literal, TypeVarTuple
 
 import torch
 import torch.distributed as dist
@@ -33,6 +33,9 @@ class Runtime(Settings):
     n_devices: int = Field(1, ge=1, description="processes of one training, one device each")
     threads: int = Field(1, ge=1, description="CPU threads of each process")
     checkpoint_seconds: float = Field(60.0, ge=0)
+    watch: Literal["warn", "stop", "off"] = Field(
+        "warn", description="what an alert of the watchdog does to a pretraining"
+    )
 
     def device_kind(self) -> str:
         """Return ``cpu`` or ``cuda``; ``auto`` takes a GPU where there is one.

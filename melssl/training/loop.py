@@ -31,7 +31,8 @@ from melssl.training.optim import Rate, StepPlan, TrainSpec, build_optimizer
 BatchT = TypeVar("BatchT")
 BatchT_co = TypeVar("BatchT_co", covariant=True)
 Listener = Callable[[int, int, float], None]
-Observer = Callable[[nn.Module, int, Mapping[str, float]], Mapping[str, float]]
+Curves = dict[str, list[tuple[int, float]]]
+Observer = Callable[[nn.Module, int, Curves], Mapping[str, float]]
 FLUSH_STEPS = 25
 
 
@@ -105,14 +106,35 @@ class Feed(Protocol[BatchT_co]):
 
 @dataclass(kw_only=True)
 class TrainLog:
-    """What was logged: ``curves[series] = [(step, value), ...]``, means over an epoch."""
+    """What was logged: ``curves[series] = [(step, value), ...]``, means over an epoch.
 
-    curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    ``seconds`` were spent since the first step, ``inherited_seconds`` of them by earlier segments.
+    """
+
+    curves: Curves = field(default_factory=dict)
     seconds: float = 0.0
+    inherited_seconds: float = 0.0
 
     def add(self, series: str, step: int, value: float) -> None:
         """Append one point to a series."""
         self.curves.setdefault(series, []).append((step, value))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A part of a training: from the state in ``begin`` to the step ``end``, left in ``leave``.
+
+    Without ``begin`` it starts at the first step, without ``end`` it goes on to the last. A state
+    that is inherited may be of a training of another length: whoever passes it on makes sure that
+    nothing before depended on the length.
+    """
+
+    begin: Path | None = None
+    end: int | None = None
+    leave: Path | None = None
+
+
+WHOLE = Segment()
 
 
 def fit(
@@ -127,17 +149,19 @@ def fit(
     listen: Listener | None = None,
     choose: Score | None = None,
     observe: Observer | None = None,
+    segment: Segment = WHOLE,
 ) -> TrainLog:
     """Train ``module`` in place and return its curves.
 
     With ``choose`` the weights are scored after every epoch (higher is better; averaged weights
     where they are asked for) and those of the first best epoch are left in place; the score is
-    logged as ``validation`` and the step that was taken as ``chosen``. ``observe`` is called at
-    the end of every epoch with the module, the step and the epoch's means; what it returns is
-    logged, and what it raises ends the training.
+    logged as ``validation`` and the step that was taken as ``chosen``. ``observe`` is called
+    before the first step and at the end of every epoch with the module, the step and the curves;
+    what it returns is logged, and what it raises ends the training.
 
     With ``state_file`` the state is saved there every ``checkpoint_seconds`` and taken up again if
-    the file exists; the result is bit-identical to an undisturbed run on the same processor.
+    the file exists; the result is bit-identical to an undisturbed run on the same processor. The
+    same holds for segments that follow each other: together they are the whole training.
 
     Raises:
         NotFiniteError: the loss became NaN or infinite.
@@ -148,23 +172,32 @@ def fit(
     module.to(rank.device).to(memory_format=torch.channels_last)
     run = _Run(module, feed, spec, seed, rank, choose, observe)
     if state_file is not None and state_file.exists():
-        run.restore(state_file)
+        run.restore(state_file, any_length=segment.end is not None)
+    elif segment.begin is not None:
+        run.inherit(segment.begin)
+    if run.step == 0:
+        run.see()
+    end = run.plan.total if segment.end is None else segment.end
     stepper = rank.wrap(module)
     module.train()
     saved = time.monotonic()
-    while run.step < run.plan.total:
+    while run.step < end:
         run.advance(stepper)
         due = time.monotonic() - saved >= checkpoint_seconds
-        if run.step % FLUSH_STEPS == 0 or run.epoch_ends or due:
+        if run.step % FLUSH_STEPS == 0 or run.epoch_ends or due or run.step == end:
             loss = run.flush()
             if listen is not None and rank.index == 0:
-                listen(run.step, run.plan.total, loss)
+                listen(run.step - run.first, end - run.first, loss)
         if run.epoch_ends:
             run.consider()
         if due and state_file is not None and rank.index == 0:
             run.save(state_file)
             saved = time.monotonic()
-    run.finish()
+    if segment.leave is not None and rank.index == 0:
+        run.save(segment.leave)
+    if run.step == run.plan.total:
+        run.finish()
+    run.log.seconds += time.monotonic() - run.started
     return run.log
 
 
@@ -179,6 +212,8 @@ class _Saved(Settings):
     seconds: float
     optimizer: dict[str, Any]
     best: tuple[int, float] | None = None
+    first: int = 0
+    inherited_seconds: float = 0.0
 
 
 class _Run(Generic[BatchT]):
@@ -200,7 +235,7 @@ class _Run(Generic[BatchT]):
         self.average = _average(module, spec.ema_decay)
         self.best = Best(choose) if choose is not None else None
         self.observe = observe
-        self.step = 0
+        self.step = self.first = 0
         self.log = TrainLog()
         self.sums: dict[str, float] = {}
         self.counted = 0
@@ -223,6 +258,10 @@ class _Run(Generic[BatchT]):
             anneals_from=self.spec.anneals_from(self.plan.total),
         )
 
+    def lr(self, step: int) -> float:
+        """Return the schedule's learning rate."""
+        return self.spec.lr_at(step, self.plan.total, self.plan.per_epoch)
+
     def places(self) -> np.ndarray:
         """Return the samples of the next batch: a slice of the epoch's permutation."""
         epoch, index = divmod(self.step, self.plan.per_epoch)
@@ -237,7 +276,7 @@ class _Run(Generic[BatchT]):
         draw = self.seed.child("step", self.step)
         torch.manual_seed(draw.child("layers", self.rank.index).value)
         self.module.before_step(self.progress)
-        lr = self.spec.lr_at(self.step, self.plan.total)
+        lr = self.lr(self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"].at(lr, self.spec.peak_lr)
         batch = self.feed.batch(self.places(), draw, self.rank)
@@ -270,12 +309,18 @@ class _Run(Generic[BatchT]):
             )
         if self.epoch_ends:
             means = {name: total / self.counted for name, total in self.sums.items()}
-            seen = self.observe(self.module, self.step, means) if self.observe else {}
-            for name, mean in {**means, **seen}.items():
+            for name, mean in means.items():
                 self.log.add(name, self.step, mean)
-            self.log.add("lr", self.step, self.spec.lr_at(self.step - 1, self.plan.total))
+            self.log.add("lr", self.step, self.lr(self.step - 1))
             self.sums, self.counted = {}, 0
+            self.see()
         return last
+
+    def see(self) -> None:
+        """Log what the observer makes of the weights and of the log so far."""
+        if self.observe is not None:
+            for name, value in self.observe(self.module, self.step, self.log.curves).items():
+                self.log.add(name, self.step, value)
 
     def consider(self) -> None:
         """Score the weights of this epoch, where one is to be chosen."""
@@ -303,15 +348,23 @@ class _Run(Generic[BatchT]):
             seconds=self.log.seconds + time.monotonic() - self.started,
             optimizer=scalars,
             best=None if best is None else (best.step, best.value),
+            first=self.first,
+            inherited_seconds=self.log.inherited_seconds,
         )
         save_tensors(path, tensors, state.plain())
 
-    def restore(self, path: Path) -> None:
-        """Go on where ``save`` left off."""
+    def inherit(self, path: Path) -> None:
+        """Go on where an earlier segment ended, whatever the length of its training."""
+        self.restore(path, any_length=True)
+        self.first, self.log.inherited_seconds = self.step, self.log.seconds
+
+    def restore(self, path: Path, *, any_length: bool = False) -> None:
+        """Go on where ``save`` left off, in a training as long or, if asked, of any length."""
         tensors, facts = load_tensors(path)
         state = _Saved.parse(facts)
         plan = (self.plan.batch_size, self.plan.per_epoch, self.plan.total)
-        if state.plan != plan:
+        n_compared = 2 if any_length else 3
+        if state.plan[:n_compared] != plan[:n_compared]:
             raise ArtifactError(
                 f"{path} is of another training (steps {state.plan}, expected {plan}); delete it"
             )
@@ -321,17 +374,21 @@ class _Run(Generic[BatchT]):
         if self.best is not None and state.best is not None:
             self.best.restore(*state.best, below("best/", tensors))
         self.step, self.sums, self.counted = state.step, dict(state.sums), state.counted
-        self.log = TrainLog(curves=dict(state.curves), seconds=state.seconds)
+        self.first = state.first
+        self.log = TrainLog(
+            curves=dict(state.curves),
+            seconds=state.seconds,
+            inherited_seconds=state.inherited_seconds,
+        )
 
     def finish(self) -> None:
-        """Put the chosen or averaged weights in place and close the log."""
+        """Put the chosen or averaged weights in place."""
         if self.best is not None:
             self.best.load_into(self.module)
             self.log.add("chosen", self.best.step, self.best.value)
         elif self.average is not None:
             averaged = self.average.module.state_dict()
             self.module.load_state_dict(averaged)
-        self.log.seconds += time.monotonic() - self.started
 
 
 def _average(module: nn.Module, decay: float | None) -> AveragedModel | None:

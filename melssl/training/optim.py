@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightly.utils.lars import LARS
 from pydantic import Field, model_validator
 from torch import nn
 
-from melssl.settings import Settings
+from melssl.errors import SpecError
+from melssl.settings import Later, Settings
 
 LR_REFERENCE_BATCH = 256
 
@@ -30,6 +31,9 @@ class TrainSpec(Settings):
     betas: tuple[float, float] = (0.9, 0.999)
     schedule: Literal["cosine", "stable_decay", "constant"] = "cosine"
     warmup_share: float = Field(0.1, ge=0, lt=1, description="share of steps of linear warm-up")
+    warmup_epochs: Annotated[float | None, Later()] = Field(
+        None, ge=0, description="length of warm-up, however long the training; None: warmup_share"
+    )
     decay_share: float = Field(0.2, gt=0, le=1, description="last share that stable_decay decays")
     clip_norm: float | None = Field(None, gt=0)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -37,19 +41,30 @@ class TrainSpec(Settings):
 
     @model_validator(mode="after")
     def _warmup_before_decay(self) -> TrainSpec:
-        if self.schedule == "stable_decay" and self.warmup_share + self.decay_share > 1:
+        by_share = self.schedule == "stable_decay" and self.warmup_epochs is None
+        if by_share and self.warmup_share + self.decay_share > 1:
             raise ValueError("warmup_share + decay_share must not pass 1")
         return self
 
     def steps(self, n_samples: int) -> StepPlan:
-        """Return the steps over ``n_samples``; a last incomplete batch is dropped."""
+        """Return the steps over ``n_samples``; a last incomplete batch is dropped.
+
+        Raises:
+            SpecError: a warm-up given in epochs leaves no room for what follows it.
+
+        """
         batch = min(self.batch_size, n_samples)
         per_epoch = max(n_samples // batch, 1)
-        return StepPlan(
-            batch_size=batch,
-            per_epoch=per_epoch,
-            total=max(self.epochs * per_epoch, self.min_steps),
-        )
+        total = max(self.epochs * per_epoch, self.min_steps)
+        warmup = self.warmup_steps(total, per_epoch)
+        room = total if self.schedule == "cosine" else self.anneals_from(total)
+        if self.warmup_epochs is not None and warmup > room:
+            raise SpecError(
+                f"warmup_epochs={self.warmup_epochs:g}: {warmup} steps of warm-up do not fit before"
+                f" step {room} of {total}, where the decay begins or the training ends;"
+                " train longer, or set fewer warmup_epochs"
+            )
+        return StepPlan(batch_size=batch, per_epoch=per_epoch, total=total)
 
     @property
     def peak_lr(self) -> float:
@@ -62,14 +77,26 @@ class TrainSpec(Settings):
             return 0
         return total - round(self.decay_share * total) if self.schedule == "stable_decay" else total
 
-    def lr_at(self, step: int, total: int) -> float:
+    def warmup_steps(self, total: int, per_epoch: int) -> int:
+        """Return the steps of warm-up of a training of ``total`` steps."""
+        if self.warmup_epochs is None:
+            return round(self.warmup_share * total)
+        return round(self.warmup_epochs * per_epoch)
+
+    @property
+    def shares_trunk(self) -> bool:
+        """Whether trainings of all lengths are one and the same until their decay begins."""
+        fixed = self.warmup_epochs is not None or self.warmup_share == 0
+        return self.schedule == "stable_decay" and fixed
+
+    def lr_at(self, step: int, total: int, per_epoch: int = 1) -> float:
         """Return the learning rate of ``step`` in 0..total-1.
 
-        Warm-up rises linearly to the base rate over ``warmup_share``; then cosine to zero
-        (Loshchilov and Hutter 2017), or constant with a last decay ``1 - sqrt(x)`` (Hägele 2024).
+        Warm-up rises linearly to the base rate; then cosine to zero (Loshchilov and Hutter 2017),
+        or constant with a last decay ``1 - sqrt(x)`` (Hägele et al. 2024).
         """
         base = self.peak_lr
-        warmup = round(self.warmup_share * total)
+        warmup = self.warmup_steps(total, per_epoch)
         if step < warmup:
             return base * (step + 1) / warmup
         if self.schedule == "constant":

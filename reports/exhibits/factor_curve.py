@@ -33,7 +33,7 @@ class FactorCurve(FigureExhibit):
     @property
     def name(self) -> str:
         """Stem of the files."""
-        return f"factor_{self.factor}"
+        return f"factor_{self.factor.replace('.', '_')}"  # a dot would begin a suffix
 
     @classmethod
     def each(cls, info: StudyInfo) -> Sequence[Self]:

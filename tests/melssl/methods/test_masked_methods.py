@@ -103,11 +103,12 @@ def test_the_loss_of_simmim_is_the_absolute_error_of_the_hidden_pixels(
     method = build(SimMim, net, mask_units=4)
     images = torch.randn(2, 3, 16, 16)
     loss = method.step(batch(images)).loss
+    target = method.target(images)
     units = masks_of_ratio("random", 2, (4, 4), 0.6, rng()).view(2, 4, 4)
     with torch.no_grad():
         maps = method.predict(method.encode(images, units)).double()
     errors = [
-        abs(float(maps[b, 16 * c + 4 * (y % 4) + x % 4, y // 4, x // 4] - images[b, c, y, x]))
+        abs(float(maps[b, 16 * c + 4 * (y % 4) + x % 4, y // 4, x // 4] - target[b, c, y, x]))
         for b in range(2)
         for c in range(3)
         for y in range(16)
@@ -115,6 +116,16 @@ def test_the_loss_of_simmim_is_the_absolute_error_of_the_hidden_pixels(
         if units[b, y // 4, x // 4]
     ]
     assert loss.item() == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+
+
+def test_the_target_of_simmim_is_each_unit_at_mean_0_and_variance_1_or_the_pixels() -> None:
+    images = torch.randn(2, 3, 16, 16)
+    target = build(SimMim, CNN, mask_units=4).target(images)
+    unit = images[1, :, 4:8, 8:12]
+    torch.testing.assert_close(
+        target[1, :, 4:8, 8:12], (unit - unit.mean()) / (unit.var() + 1e-6).sqrt()
+    )
+    assert torch.equal(build(SimMim, CNN, normalise_target=False).target(images), images)
 
 
 @pytest.mark.parametrize("net", [VIT, CNN], ids=["vit", "cnn"])

@@ -22,7 +22,7 @@ from melssl.training.best import Score
 from melssl.training.calibration import NoiseImages
 from melssl.training.checkpoint import load_tensors, save_tensors
 from melssl.training.devices import Rank, Runtime, on_devices
-from melssl.training.loop import TrainLog, fit
+from melssl.training.loop import Segment, TrainLog, fit
 from melssl.training.optim import TrainSpec
 
 PX, N = 16, 40
@@ -211,6 +211,69 @@ def test_a_state_of_another_training_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="another training"):
         fit(simclr(), feed(method), TrainSpec(epochs=2, batch_size=8), Seed(0), RANK,
             state_file=state)  # fmt: skip
+
+
+STABLE = {"batch_size": 8, "schedule": "stable_decay", "warmup_epochs": 0.4, "decay_share": 0.4}
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("ema", [None, 0.9])
+def test_segments_that_follow_each_other_are_one_training(
+    optimizer: str, ema: float | None, tmp_path: Path
+) -> None:
+    own = STABLE | {"optimizer": optimizer, "ema_decay": ema}
+    short, long = (TrainSpec.parse(own | {"epochs": epochs}) for epochs in (3, 4))
+    whole = simclr()
+    expected = fit(whole, feed(whole), long, Seed(1), RANK)
+
+    def piece(spec: TrainSpec, **ends: Path | int | None) -> tuple[Method, TrainLog]:
+        method = simclr()
+        return method, fit(method, feed(method), spec, Seed(1), RANK, segment=Segment(**ends))
+
+    # the trunk of the shorter training ends in the middle of an epoch
+    ends = short.anneals_from(15), long.anneals_from(20)
+    assert ends == (9, 12)
+    piece(short, end=ends[0], leave=tmp_path / "a")
+    piece(long, begin=tmp_path / "a", end=ends[1], leave=tmp_path / "b")
+    method, log = piece(long, begin=tmp_path / "b")
+    assert same(whole, method)
+    assert log.curves == expected.curves
+    assert 0 < log.inherited_seconds < log.seconds
+
+
+def test_a_segment_counts_its_own_steps_and_outlives_an_interruption(tmp_path: Path) -> None:
+    spec, told = TrainSpec.parse(STABLE | {"epochs": 4}), list[tuple[int, int]]()
+    whole = simclr()
+    fit(whole, feed(whole), spec, Seed(1), RANK)
+    first = simclr()
+    fit(first, feed(first), spec, Seed(1), RANK, segment=Segment(end=6, leave=tmp_path / "a"))
+
+    def stop(step: int, total: int, loss: float) -> None:
+        told.append((step, total))
+        if step == 3:
+            raise StoppedError
+
+    branch, state = Segment(begin=tmp_path / "a"), tmp_path / "state"
+    broken = simclr()
+    with pytest.raises(StoppedError):
+        fit(broken, feed(broken), spec, Seed(1), RANK, state_file=state, checkpoint_seconds=0,
+            listen=stop, segment=branch)  # fmt: skip
+    assert told == [(1, 14), (2, 14), (3, 14)]
+    resumed = simclr()
+    log = fit(resumed, feed(resumed), spec, Seed(1), RANK, state_file=state, segment=branch,
+              listen=lambda step, total, loss: told.append((step, total)))  # fmt: skip
+    assert same(whole, resumed)
+    assert told[-1] == (14, 14)
+    inherited = load_tensors(tmp_path / "a")[1]["seconds"]
+    assert log.inherited_seconds == inherited
+
+
+def test_a_state_of_other_batches_is_not_inherited(tmp_path: Path) -> None:
+    method, spec = simclr(), TrainSpec.parse(STABLE | {"epochs": 4})
+    fit(method, feed(method), spec, Seed(0), RANK, segment=Segment(end=6, leave=tmp_path / "a"))
+    with pytest.raises(ArtifactError, match="another training"):
+        fit(simclr(), feed(method), spec.replace(batch_size=10), Seed(0), RANK,
+            segment=Segment(begin=tmp_path / "a"))  # fmt: skip
 
 
 def test_a_truncated_checkpoint_is_a_clear_error(tmp_path: Path) -> None:

@@ -47,3 +47,33 @@ def test_only_matrices_are_decayed(name: str) -> None:
     spec = TrainSpec.parse({"optimizer": name, "weight_decay": 0.1})
     groups = build_optimizer(module, spec).param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.1), (3, 0.0)]
+
+
+def test_a_warmup_in_epochs_is_as_long_in_every_training() -> None:
+    fixed = TrainSpec(lr=1, batch_size=256, schedule="stable_decay", warmup_epochs=2)
+    short, long = fixed.replace(epochs=10).steps(256 * 5), fixed.replace(epochs=40).steps(256 * 5)
+    for step in (0, 4, 9, 10, 39):
+        rates = {fixed.lr_at(step, plan.total, plan.per_epoch) for plan in (short, long)}
+        assert rates == {min((step + 1) / 10, 1.0)}
+    assert fixed.anneals_from(short.total) == 40
+    assert fixed.lr_at(45, short.total, 5) == pytest.approx(1 - math.sqrt(5 / 10))
+    assert fixed.lr_at(45, long.total, 5) == 1
+
+
+def test_a_warmup_in_epochs_that_meets_the_decay_is_refused() -> None:
+    spec = TrainSpec(schedule="stable_decay", epochs=4, warmup_epochs=3.5, batch_size=8)
+    with pytest.raises(SpecError, match="14 steps of warm-up do not fit before step 13 of 16"):
+        spec.steps(32)
+
+
+def test_only_a_fixed_warmup_shares_a_trunk() -> None:
+    stable = TrainSpec(schedule="stable_decay")
+    assert not stable.shares_trunk
+    assert stable.replace(warmup_epochs=1).shares_trunk
+    assert stable.replace(warmup_share=0).shares_trunk
+    assert not TrainSpec(warmup_epochs=1).shares_trunk
+
+
+def test_a_training_without_warmup_in_epochs_is_keyed_as_before() -> None:
+    assert "warmup_epochs" not in TrainSpec().keyed()
+    assert TrainSpec(warmup_epochs=0).keyed()["warmup_epochs"] == 0

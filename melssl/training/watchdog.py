@@ -1,0 +1,244 @@
+"""Watchdog: says of a pretraining, from its log, what goes wrong, while there is time to act.
+
+Thresholds stand apart from what was seen: over all methods on the made cohort (small CNN, small
+ViT), a healthy spread stayed above a fifth of its healthy value and no rank fell below a fifth of
+the start's, while SimSiam without its stopped gradient ended at a tenth and at a fifteenth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from melssl.backbones.base import Backbone
+from melssl.errors import WatchdogError
+from melssl.settings import Json
+from melssl.statistics.diagnostics import spread_and_rank
+from melssl.training.loop import Curves
+from melssl.training.optim import StepPlan
+
+N_IMAGES = 128
+SPREAD, RANK, ACCURACY, LOSS = "spread", "effective_rank", "accuracy", "loss"
+SETTLED_STEPS = 50  # until then the running means of batch norm say little
+LOW_SPREAD, LOST_SPREAD = 0.15, 1 / 3  # of the healthy value; of the most that was reached
+DEAD_SPREAD = 0.01  # of the healthy value, whatever it was before
+LOST_RANK, LEAST_RANK = 0.1, 1.5  # of the start's; the embeddings nearly lie on a line
+BLOW_UP = 3.0  # times the first epoch's loss, above it
+LONG = (6, 200)  # epochs and steps that say whether a task is being learned
+SHORT = (3, 60)
+LATE = 0.5  # share of the training by which it should have begun
+NEAR_CHANCE = 0.02
+SOLVED = 0.995
+FLAT, FALLEN = 0.002, 0.05  # share of the loss, between halves of the window; since the start
+
+Kind = Literal["blow_up", "collapse", "rank_collapse", "at_chance", "solved", "stall"]
+Points = Sequence[tuple[int, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alert:
+    """What goes wrong since which step, and what to do about it."""
+
+    kind: Kind
+    step: int
+    advice: str
+
+    def plain(self) -> dict[str, Json]:
+        """Return what is recorded beside a result."""
+        return {"kind": self.kind, "step": self.step, "advice": self.advice}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normal:
+    """What a log is judged by.
+
+    ``width`` of the embeddings, ``total_steps`` of the training, the ``chance`` of a pretext answer
+    if there are answers. Where classes are learned (``labelled``), few dimensions are no fault.
+    """
+
+    width: int
+    total_steps: int
+    chance: float | None = None
+    labelled: bool = False
+
+    @property
+    def healthy_spread(self) -> float:
+        """Spread of embeddings that point in all directions alike."""
+        return 1 / math.sqrt(self.width)
+
+
+class Watchdog:
+    """Observes a training: logs spread and rank of the embeddings of ``images``, fixed views.
+
+    It looks at the weights after each of the first epochs, then ever more rarely, at epochs that do
+    not depend on how many there are. Nothing that it does reaches the training, unless ``stops``.
+
+    Raises:
+        WatchdogError: with ``stops``, as soon as there is an alert.
+
+    """
+
+    def __init__(
+        self, backbone: Backbone, images: Tensor, plan: StepPlan, normal: Normal, *, stops: bool
+    ) -> None:
+        self.backbone, self.images, self.plan = backbone, images, plan
+        self.normal, self.stops = normal, stops
+
+    def __call__(self, module: nn.Module, step: int, curves: Curves) -> Mapping[str, float]:
+        """Return what is to be logged at a step."""
+        if not self.due(step):
+            return {}
+        seen = self.look()
+        if self.stops:
+            added = {name: [*curves.get(name, ()), (step, value)] for name, value in seen.items()}
+            for alert in alerts_in({**curves, **added}, self.normal):
+                raise WatchdogError(f"{alert.advice} (--watch warn goes on in spite of it)")
+        return seen
+
+    def due(self, step: int) -> bool:
+        """Say whether to look: before training, at its end, and after the epochs 1-8, 10, 12, 14,
+        16, 20, 24, 28, 32, 40 and so on.
+        """
+        epoch, within = divmod(step, self.plan.per_epoch)
+        stride = 1 << max(epoch.bit_length() - 3, 0)
+        return step == self.plan.total or (within == 0 and epoch % stride == 0)
+
+    @torch.no_grad()
+    def look(self) -> dict[str, float]:
+        """Return spread and effective rank, 0 where an embedding is not finite."""
+        modes = [(part, part.training) for part in self.backbone.modules()]
+        self.backbone.eval()
+        device = next(self.backbone.parameters()).device
+        embeddings = self.backbone(self.images.to(device)).float().cpu().numpy()
+        for part, training in modes:
+            part.training = training
+        if not np.isfinite(embeddings).all():
+            return {SPREAD: 0.0, RANK: 0.0}
+        found = spread_and_rank(embeddings)
+        return {name: found[name] for name in (SPREAD, RANK)}
+
+
+def alerts_in(curves: Mapping[str, Points], normal: Normal) -> tuple[Alert, ...]:
+    """Return one alert for each thing that went wrong, with the step at which it first showed.
+
+    The log alone decides, point by point: an interrupted training is judged like a whole one.
+    """
+    found = (next(rule(curves, normal), None) for rule in RULES)
+    return tuple(sorted((a for a in found if a is not None), key=lambda alert: alert.step))
+
+
+def _blow_up(curves: Mapping[str, Points], normal: Normal) -> Iterator[Alert]:
+    losses = curves.get(LOSS, ())
+    for step, loss in losses[1:]:
+        first = losses[0][1]
+        if loss > first + BLOW_UP * max(abs(first), 1):
+            advice = (
+                f"loss blew up: {loss:.4g} at step {step}, {first:.4g} in the first epoch; "
+                "lower lr, lengthen warm-up, or set clip_norm=1"
+            )
+            yield Alert(kind="blow_up", step=step, advice=advice)
+
+
+def _collapse(curves: Mapping[str, Points], normal: Normal) -> Iterator[Alert]:
+    points, healthy = _settled(curves.get(SPREAD, ())), normal.healthy_spread
+    reached = accumulate((value for _, value in points), max)
+    low = [
+        value < max(min(LOW_SPREAD * healthy, LOST_SPREAD * most), DEAD_SPREAD * healthy)
+        for (_, value), most in zip(points, reached, strict=True)
+    ]
+    for (step, value), both in zip(points[1:], pairwise(low), strict=False):
+        if all(both):
+            advice = (
+                f"the encoder collapses: spread {value:.2g} at step {step}, "
+                f"{points[0][1]:.2g} at the start, healthy {healthy:.2g}; lower lr, "
+                "or use larger batches, more momentum, or stronger views"
+            )
+            yield Alert(kind="collapse", step=step, advice=advice)
+
+
+def _rank_collapse(curves: Mapping[str, Points], normal: Normal) -> Iterator[Alert]:
+    points = _settled(curves.get(RANK, ()))
+    if not points or normal.labelled:
+        return
+    least = max(LOST_RANK * points[0][1], LEAST_RANK)
+    for (_, before), (step, value) in pairwise(points):
+        if max(before, value) < least:
+            advice = (
+                f"the embeddings collapse into few dimensions: effective rank {value:.1f} at step "
+                f"{step}, {points[0][1]:.1f} at the start; lower lr, or add what keeps dimensions "
+                "apart (predictor, variance and covariance terms, negatives)"
+            )
+            yield Alert(kind="rank_collapse", step=step, advice=advice)
+
+
+def _settled(points: Points) -> Points:
+    """Return the point before training and those at which batch norm's running means are right."""
+    return [(step, value) for step, value in points if not 0 < step < SETTLED_STEPS]
+
+
+def _at_chance(curves: Mapping[str, Points], normal: Normal) -> Iterator[Alert]:
+    if normal.chance is None:
+        return
+    bar = normal.chance + min(NEAR_CHANCE, normal.chance / 2)
+    for step, window in _windows(curves.get(ACCURACY, ()), *LONG):
+        if step >= LATE * normal.total_steps and np.mean(window) < bar:
+            advice = (
+                f"pretext accuracy {np.mean(window):.3g} stays at chance ({normal.chance:.3g}) up "
+                f"to step {step}: the images may not hold the answer (a rotation of what has no "
+                "up and down), or lr is off; train longer, change lr, or choose another method"
+            )
+            yield Alert(kind="at_chance", step=step, advice=advice)
+
+
+def _solved(curves: Mapping[str, Points], normal: Normal) -> Iterator[Alert]:
+    if normal.chance is None:
+        return
+    for step, window in _windows(curves.get(ACCURACY, ()), *SHORT):
+        if min(window) > SOLVED:
+            advice = (
+                f"pretext solved: accuracy {np.mean(window):.4g} at step {step}, nothing is left "
+                "to learn; look for a shortcut (borders, rulers, colour fringes), make the task "
+                "harder, or train for fewer epochs"
+            )
+            yield Alert(kind="solved", step=step, advice=advice)
+
+
+def _stall(curves: Mapping[str, Points], normal: Normal) -> Iterator[Alert]:
+    losses = curves.get(LOSS, ())
+    steps, values = [step for step, _ in losses], [value for _, value in losses]
+    highest = dict(zip(steps, accumulate(values, max), strict=True))
+    largest = dict(zip(steps, accumulate(map(abs, values), max), strict=True))
+    for step, window in _windows(losses, *LONG):
+        half, size = len(window) // 2, largest[step]
+        flat = np.mean(window[:half]) - np.mean(window[half:]) < FLAT * size
+        unlearned = highest[step] - min(window) < FALLEN * size
+        if step >= LATE * normal.total_steps and flat and unlearned:
+            advice = (
+                f"the loss stalls: {window[-1]:.4g} at step {step}, and no more than "
+                f"{highest[step]:.4g} before; change lr, train longer, or ease the task"
+            )
+            yield Alert(kind="stall", step=step, advice=advice)
+
+
+def _windows(points: Points, n_epochs: int, n_steps: int) -> Iterator[tuple[int, list[float]]]:
+    """Yield each step with the values of the last epochs: so many, over so many steps at least."""
+    starts = [0, *(step for step, _ in points)]
+    first = 0
+    for last, (step, _) in enumerate(points):
+        while last - first >= n_epochs and step - starts[first + 1] >= n_steps:
+            first += 1
+        if last - first + 1 >= n_epochs and step - starts[first] >= n_steps:
+            yield step, [value for _, value in points[first : last + 1]]
+
+
+RULES: tuple[Callable[[Mapping[str, Points], Normal], Iterator[Alert]], ...] = (
+    *(_blow_up, _collapse, _rank_collapse),
+    *(_at_chance, _solved, _stall),
+)
