@@ -27,8 +27,8 @@ class Factor:
 
     ``change(spec, value)`` gives the spec at a level; ``applies(spec)`` says whether the factor
     means anything there (a mask ratio means nothing to a control); ``home(spec)`` is the nearest
-    baseline that has the factor, if the preset's has not; ``show`` prints a value. Without
-    ``values`` of its own a study must name some.
+    baseline that has the factor, if the preset's has not; ``show`` prints a value. A study that
+    names no levels gets ``choice(baseline)`` or ``values``; where there are none it must name some.
     """
 
     name: str
@@ -40,3 +40,8 @@ class Factor:
     applies: Callable[[RunSpec], bool] = _always
     home: Callable[[RunSpec], RunSpec] = _as_it_is
     show: Callable[[Value], str] = str
+    choice: Callable[[RunSpec], tuple[Value, ...]] | None = None
+
+    def levels(self, baseline: RunSpec) -> tuple[Value, ...]:
+        """Return the levels of a study that names none."""
+        return self.choice(baseline) if self.choice else self.values

@@ -99,12 +99,27 @@ def _started(spec: RunSpec, value: Value) -> RunSpec:
     return spec.replace(init=None if value == RANDOM else value)
 
 
+def pretexts(spec: RunSpec, *, served: bool = True) -> tuple[Value, ...]:
+    """Return the methods that learn from images alone and that the backbone serves, or does not."""
+    from melssl.spec import KINDS, RunSpec
+
+    classes = {name: RunSpec.parse({"method": name}).method_class for name in KINDS["method"]}
+    return tuple(
+        name
+        for name, method in classes.items()
+        if method.trains
+        and not (method.uses_labels or method.reads_metadata)
+        and method.serves(spec.backbone) == served
+    )
+
+
 METHOD = Factor(
     name="method",
     label="Pretraining",
-    values=("simclr",),
+    values=(),
     parse=str,
     change=_with_method,
+    choice=pretexts,
 )
 LABEL_FRACTION = Factor(
     name="label_fraction",
@@ -276,7 +291,7 @@ IMAGE_SIZE = Factor(
 PROTOCOL = Factor(
     name="protocol",
     label="Protocol",
-    values=("linear_probe", "knn", "fine_tune"),
+    values=("linear_probe", "knn", "pseudo_labels", "partial_fine_tune", "fine_tune"),
     parse=str,
     applies=_sees_images,
     change=lambda spec, value: (

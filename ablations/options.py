@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.factor import Factor
-from ablations.factors import FACTORS, LABEL_FRACTION, METHOD, factor_named
+from ablations.factors import FACTORS, LABEL_FRACTION, METHOD, factor_named, pretexts
 from melssl.errors import MelsslError, SpecError, nearest
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
     for factor in factors:
         baseline = factor.home(baseline)
     baseline = with_overrides(baseline, args.overrides)
-    levels = _levels(factors, getattr(args, "values", ""))
+    levels = _levels(factors, getattr(args, "values", ""), baseline)
     if len(methods) > 1:
         levels.setdefault(METHOD.name, tuple(methods))
     # metadata has no weights that could have been initialised otherwise
@@ -185,7 +185,9 @@ def _with_cohort(baseline: RunSpec, source: str, root: str) -> RunSpec:
     return baseline.replace(cohort=cohort | place)
 
 
-def _levels(factors: list[Factor], text: str) -> dict[str, tuple[str | int | float, ...]]:
+def _levels(
+    factors: list[Factor], text: str, baseline: RunSpec
+) -> dict[str, tuple[str | int | float, ...]]:
     parts = [part.strip() for part in text.split(";")] if text.strip() else []
     if parts and len(parts) != len(factors):
         raise SpecError(
@@ -198,11 +200,20 @@ def _levels(factors: list[Factor], text: str) -> dict[str, tuple[str | int | flo
             values = tuple(factor.parse(value) for value in given)
         except ValueError as error:
             raise SpecError(f"--values of {factor.name}: {error}") from None
-        if not (values or factor.values):
+        if factor is METHOD and not values:
+            _say_what_is_left_out(baseline)
+        if not (values := values or factor.levels(baseline)):
             raise SpecError(f"factor {factor.name} has no levels of its own: give them by --values")
-        if values or factor is not LABEL_FRACTION:
-            levels[factor.name] = values or factor.values
+        if given or factor is not LABEL_FRACTION:
+            levels[factor.name] = values
     return levels
+
+
+def _say_what_is_left_out(baseline: RunSpec) -> None:
+    others = ", ".join(map(str, pretexts(baseline, served=False)))
+    if others:
+        told = f"left out, for they need patch tokens: {others}; --set backbone=small_vit has some"
+        print(told, file=sys.stderr)
 
 
 def _name(factors: list[Factor], source: str, preset: str) -> str:

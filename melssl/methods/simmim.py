@@ -17,6 +17,9 @@ from melssl.methods.masking import MaskShape, masks_of_ratio
 from melssl.training.loop import StepResult
 
 
+FLAT = 0.01  # variance below which a unit is bare skin, whose noise is not to be blown up
+
+
 class SimMimConfig(MethodConfig):
     """Settings of SimMIM (Xie et al. 2021, arXiv 2111.09886).
 
@@ -30,14 +33,14 @@ class SimMimConfig(MethodConfig):
     mask_units: int = Field(
         8, ge=2, description="units along a side; the nearest number that divides grid or image"
     )
-    normalise_target: bool = Field(True, description="per-unit mean 0 and variance 1")
+    normalise_target: bool = Field(True, description="per unit and channel, mean 0 and variance 1")
 
 
 class SimMim(Method):
     """Mean absolute error over hidden pixels.
 
     ``L = 1/|M| sum_{i in M} | P(E(x_masked))_i - n(x_i) |``, P one 1x1 convolution and ``n`` the
-    normalisation of a unit (Xie et al. 2021, equation 1). A ViT gets a mask token in place of
+    normalisation of a unit's channels (Xie et al. 2021, equation 1). A ViT gets a mask token in place of
     hidden patches. A net without tokens gets the hidden pixels in a learned colour: that it can
     move away from every colour of skin is what tells hidden from dark or pale, which a fixed zero
     (the mean of ImageNet, a tan here) does not.
@@ -85,9 +88,9 @@ class SimMim(Method):
         if not self.normalise_target:
             return images
         down, across = images.shape[-2] // self.units[0], images.shape[-1] // self.units[1]
-        cells = images.view(-1, 3, self.units[0], down, self.units[1], across)
-        variance, mean = torch.var_mean(cells, dim=(1, 3, 5), keepdim=True)
-        return ((cells - mean) / (variance + 1e-6).sqrt()).view(images.shape)
+        cells = images.reshape(-1, 3, self.units[0], down, self.units[1], across)
+        variance, mean = torch.var_mean(cells, dim=(3, 5), keepdim=True)
+        return ((cells - mean) / (variance + FLAT).sqrt()).view(images.shape)
 
     def encode(self, images: Tensor, units: Tensor) -> Tensor:
         """Return the last map (B, C, H', W') of images whose ``units`` (B, u, v) are hidden."""

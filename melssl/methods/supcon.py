@@ -42,8 +42,9 @@ class SupCon(Labelled):
     def __init__(self, config: SupConConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
         self.temperature = config.temperature
+        # no batch norm: at its end, it forbids what is asked for, all of a class in one place
         self.head = SimCLRProjectionHead(
-            backbone.width, config.hidden_width, config.projection_width
+            backbone.width, config.hidden_width, config.projection_width, batch_norm=False
         )
 
     @classmethod

@@ -16,7 +16,7 @@ from melssl.methods.ibot import IBot, per_view
 from melssl.methods.ijepa import IJepa, IJepaConfig, draw_blocks
 from melssl.methods.mae import Mae, MaeConfig
 from melssl.methods.masking import masks_of_ratio, places
-from melssl.methods.simmim import SimMim, SimMimConfig, divisor, enlarged
+from melssl.methods.simmim import FLAT, SimMim, SimMimConfig, divisor, enlarged
 from melssl.training.loop import Progress
 
 VIT = {"family": "small_vit", "patch_px": 4, "embed_width": 32, "depth": 1, "heads": 2}
@@ -120,11 +120,15 @@ def test_the_loss_of_simmim_is_the_absolute_error_of_the_hidden_pixels(
 
 def test_the_target_of_simmim_is_each_unit_at_mean_0_and_variance_1_or_the_pixels() -> None:
     images = torch.randn(2, 3, 16, 16)
-    target = build(SimMim, CNN, mask_units=4).target(images)
-    unit = images[1, :, 4:8, 8:12]
-    torch.testing.assert_close(
-        target[1, :, 4:8, 8:12], (unit - unit.mean()) / (unit.var() + 1e-6).sqrt()
-    )
+    images[0, 0] = 0.7
+    method = build(SimMim, CNN, mask_units=4)
+    target = method.target(images)
+    unit = images[1, 2, 4:8, 8:12]
+    expected = (unit - unit.mean()) / (unit.var() + FLAT).sqrt()
+    torch.testing.assert_close(target[1, 2, 4:8, 8:12], expected)
+    assert target[0, 0].abs().max() < 1e-5  # of one colour: nothing to predict, and no noise
+    light = 0.8 * torch.rand(2, 3, 1, 1) + torch.ones(2, 3, 1, 1)
+    torch.testing.assert_close(method.target(light + images), target, atol=1e-4, rtol=0)
     assert torch.equal(build(SimMim, CNN, normalise_target=False).target(images), images)
 
 

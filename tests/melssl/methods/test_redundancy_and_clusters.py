@@ -382,7 +382,7 @@ def test_supcon_is_the_mean_of_equation_two(classes: list[int]) -> None:
 
 def test_with_a_class_of_its_own_for_each_image_supcon_is_simclr() -> None:
     supcon, simclr = build("supcon"), build("simclr", {"temperature": 0.1})
-    simclr.load_state_dict(supcon.state_dict())
+    supcon.backbone, supcon.head = simclr.backbone, simclr.head
     batch = batch_for(simclr, 5)
     together = torch.cat(batch.views)
     projected = F.normalize(supcon.head(supcon.backbone(together)), dim=1)
