@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ablations.collect import collect
 from ablations.cost import estimate
-from ablations.describe import cost_lines, failure_lines, plan_lines
+from ablations.describe import alert_lines, cost_lines, failure_lines, plan_lines
 from ablations.design import Study
 from ablations.ledger import Ledger, ParentRun, default_uri
 from ablations.options import RunOptions, outputs
@@ -73,7 +73,7 @@ def show_status(study: Study, options: RunOptions) -> None:
     """Print how far a study is, and why what failed has failed."""
     vault = Vault(options.vault)
     plan = make_plan(study, Preparations(vault.root, decode=False), vault)
-    _print(plan_lines(plan), failure_lines(plan, vault))
+    _print(plan_lines(plan), alert_lines(plan, vault), failure_lines(plan, vault))
 
 
 def run_study(study: Study, options: RunOptions) -> StudyResult:
@@ -102,7 +102,7 @@ def run_study(study: Study, options: RunOptions) -> StudyResult:
         _catch_up(ledger, parent, plan, vault)
         status = "FAILED" if status == "FINISHED" and len(table.missing) else status
         ledger.finish(parent, cell_metrics(table), _files(folder), status)
-        _print(failure_lines(plan, vault))
+        _print(alert_lines(plan, vault), failure_lines(plan, vault))
     return StudyResult(folder=folder, table=table, tracking_uri=_uri(options))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 from ablations.cost import Estimate
@@ -9,6 +10,7 @@ from ablations.options import RunOptions
 from ablations.plan import KINDS, Plan
 from ablations.trunks import in_order
 from ablations.vault import Vault
+from melssl.artifacts import FACTS
 from melssl.prepared import Prepared
 
 KIND_NAMES = {"trunk": "trunks", "pretrain": "encoders", "embed": "embeddings", "adapt": "trials"}
@@ -74,6 +76,21 @@ def failure_lines(plan: Plan, vault: Vault) -> list[str]:
         return []
     lines = [f"  {n} x {' '.join(reason.split())[:300]}" for reason, n in reasons.most_common(12)]
     return ["failed stages (the same command runs them again, with the same seeds):", *lines]
+
+
+def alert_lines(plan: Plan, vault: Vault) -> list[str]:
+    """Say what the watchdog found in finished encoders, one example of each kind and method."""
+    advice: dict[str, list[str]] = {}
+    for stage in plan.all_of("pretrain"):
+        if ("pretrain", stage.key) in plan.done:
+            facts = json.loads((vault.folder("pretrain", stage.key) / FACTS).read_text())
+            for alert in facts.get("alerts", ()):
+                said = f"{stage.spec.method.label}: {alert['advice']}"
+                advice.setdefault(f"{stage.spec.method.name} {alert['kind']}", []).append(said)
+    if not advice:
+        return []
+    lines = [f"  {len(said)} x {said[0]}" for said in advice.values()]
+    return ["alerts of the watchdog (--watch stop would have ended these trainings):", *lines]
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 BACKENDS = ("loky", "sequential")
+WATCH = ("warn", "stop", "off")
 REFERENCES = ("metadata_clinical", "metadata_all")
 
 
@@ -76,6 +77,11 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--workers", default="", help="processes (default: one per core)")
     group.add_argument("--device", default="", help="auto, cpu or cuda (default: auto)")
     group.add_argument("--devices-per-stage", default="", help="processes of one training (DDP)")
+    group.add_argument(
+        "--watch",
+        default="",
+        help=f"{', '.join(WATCH)}: what a pretraining does that goes wrong (default: warn)",
+    )
     group.add_argument("--tracking-uri", default="", help="MLflow server (default: a local SQLite)")
     group.add_argument("--vault", default="", help="folder of finished stages")
 
@@ -103,6 +109,7 @@ class RunOptions:
     n_devices: int
     tracking_uri: str
     vault: Path
+    watch: str = "warn"
 
 
 def run_options(args: argparse.Namespace) -> RunOptions:
@@ -110,6 +117,9 @@ def run_options(args: argparse.Namespace) -> RunOptions:
     backend = args.backend or "loky"
     if backend not in BACKENDS:
         raise SpecError(f"backend {backend!r} is unknown; {nearest(backend, BACKENDS)}")
+    watch = args.watch or "warn"
+    if watch not in WATCH:
+        raise SpecError(f"watch {watch!r} is unknown; {nearest(watch, WATCH)}")
     cores = len(os.sched_getaffinity(0))
     workers = _count("workers", args.workers, cores) if backend != "sequential" else 1
     environment = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -121,6 +131,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         n_devices=_count("devices-per-stage", args.devices_per_stage, 1),
         tracking_uri=args.tracking_uri or environment,
         vault=Path(args.vault).resolve() if args.vault else outputs() / "vault",
+        watch=watch,
     )
 
 

@@ -43,7 +43,7 @@ def run_plan(
     another probe's pretraining, and all probes of one encoder share a worker. The trunks of a
     family are one job, and what goes on from them comes after.
     """
-    runtime = Runtime(device=options.device, threads=options.threads, n_devices=options.n_devices)
+    runtime = runtime_of(options)
     order = estimate.per_stage
     with ProgressBar(vault, order) as bar:
         for wave in (*_encoders(plan, order), _judges(plan)):
@@ -51,6 +51,18 @@ def run_plan(
             for outcome in surviving(jobs, vault, options):
                 bar.ended(outcome)
                 ended(outcome)
+
+
+def runtime_of(options: RunOptions) -> Runtime:
+    """Return where and how each stage runs."""
+    return Runtime.parse(
+        {
+            "device": options.device,
+            "threads": options.threads,
+            "n_devices": options.n_devices,
+            "watch": options.watch,
+        }
+    )
 
 
 def _encoders(plan: Plan, seconds: dict[str, float]) -> Iterator[list[tuple[Stage, ...]]]:

@@ -17,7 +17,7 @@ from ablations.design import Study
 from ablations.options import RunOptions
 from ablations.plan import PlannedTrial, make_plan
 from ablations.preparations import Preparations
-from ablations.run import surviving
+from ablations.run import runtime_of, surviving
 from ablations.space import Dimension, overrides_of, parse_space
 from ablations.suggestions import REASON, distributions, ended
 from ablations.vault import Vault
@@ -27,7 +27,6 @@ from melssl.errors import MelsslError, SpecError, SplitError
 from melssl.settings import Settings, digest, with_overrides
 from melssl.spec import NUMBERS_VERSION, RunSpec, WithinFold
 from melssl.stages import Kind, Stage
-from melssl.training.devices import Runtime
 
 FOLD_SCORE = "fold_{}"
 Attempt = Generator[Job, None, None]
@@ -158,9 +157,7 @@ class Hunt:
     ) -> None:
         self._search, self._study, self._preparations = search, study, preparations
         self._options, self._vault = options, Vault(options.vault)
-        self._runtime = Runtime(
-            device=options.device, threads=options.threads, n_devices=options.n_devices
-        )
+        self._runtime = runtime_of(options)
 
     def trials(self) -> Iterator[FrozenTrial]:
         """Yield trials as they end, until ``n_trials`` have ended in this and earlier processes."""

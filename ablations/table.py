@@ -52,14 +52,14 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "reliability": ("cell", "bin", "confidence", "frequency", "n_images"),
     "encoders": (
         *("cell", "spread", "healthy_spread", "effective_rank"),
-        *("camera_auc", "camera_accuracy", "n_cameras"),
+        *("camera_auc", "camera_accuracy", "n_cameras", "alerts"),
     ),
     "costs": ("cell", "images_seen", "training_seconds"),
 }
 MAY_BE_EMPTY = tuple(COLUMNS)[4:]
 TEXT = (
     *("trial", "cell", "metric", "status", "reason", "stage", "cells", "series"),
-    *("arm", "measure", "attribute", "group", "refused"),
+    *("arm", "measure", "attribute", "group", "refused", "alerts"),
 )
 
 
@@ -196,7 +196,8 @@ class TrialTable:
     ``variances``: what draws and seeds add to a cell's score, as variances of one trial and as
     standard errors of the mean. At each arm's largest budget only: ``pooled`` (three ways to one
     score of all folds, DeLong beside them), ``subgroups`` (``n_*`` count the tested), and
-    ``reliability``. ``encoders``: health of an arm's embeddings, and whether they know the camera.
+    ``reliability``. ``encoders``: health of an arm's embeddings, whether they know the camera, and
+    ``alerts`` of the watchdog ("collapse in 2 of 3", "none", empty where nobody watched).
     ``costs``: images that an arm's encoders passed and seconds of their training, from the first
     step on, a trunk that several lengths share counted for each of them.
 

@@ -16,7 +16,6 @@ from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_pre
 from melssl.methods.masking import MaskShape, masks_of_ratio
 from melssl.training.loop import StepResult
 
-
 FLAT = 0.01  # variance below which a unit is bare skin, whose noise is not to be blown up
 
 
@@ -40,10 +39,10 @@ class SimMim(Method):
     """Mean absolute error over hidden pixels.
 
     ``L = 1/|M| sum_{i in M} | P(E(x_masked))_i - n(x_i) |``, P one 1x1 convolution and ``n`` the
-    normalisation of a unit's channels (Xie et al. 2021, equation 1). A ViT gets a mask token in place of
-    hidden patches. A net without tokens gets the hidden pixels in a learned colour: that it can
-    move away from every colour of skin is what tells hidden from dark or pale, which a fixed zero
-    (the mean of ImageNet, a tan here) does not.
+    normalisation of each unit and channel (Xie et al. 2021, equation 1). A ViT gets a mask token in
+    place of hidden patches. A net without tokens gets the hidden pixels in a learned colour: that
+    it can move away from every colour of skin is what tells hidden from dark or pale, which a fixed
+    zero (the mean of ImageNet, a tan here) does not.
     """
 
     Config = SimMimConfig

@@ -1,4 +1,4 @@
-"""Health of the embeddings: spread against its healthy value, effective rank, camera probe."""
+"""Health of the encoders: spread against its healthy value, rank, camera probe, alerts."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import pandas as pd
 
 from ablations.table import StudyInfo, TrialTable
 from reports import arms, captions
-from reports.arms import Column
+from reports.arms import Column, Row
+from reports.cells import is_empty
 from reports.exhibit import Grid, TableExhibit
-from reports.numbers import SCORE, number
+from reports.numbers import DASH, SCORE, number
 
-HEALTH = ["spread", "healthy_spread", "effective_rank", "camera_auc"]
+HEALTH = ["spread", "healthy_spread", "effective_rank", "camera_auc", "alerts"]
+QUIET = "none"
 
 
 class Encoders(TableExhibit):
@@ -22,8 +24,10 @@ class Encoders(TableExhibit):
         return "encoders"
 
     def needs(self, table: TrialTable) -> str | None:
-        """At least one measured embedding."""
-        if table.encoders.empty or table.encoders["spread"].isna().all():
+        """At least one measured embedding, or an alert."""
+        encoders = table.encoders
+        quiet = encoders["alerts"].isna() | (encoders["alerts"] == QUIET)
+        if (encoders["spread"].isna() & quiet).all():
             return "no embedding was measured: a protocol that trains the encoder leaves none"
         return None
 
@@ -46,6 +50,7 @@ class Encoders(TableExhibit):
                 head=("camera probe", "ROC AUC"),
                 field=lambda row: (number(row["camera_auc"], SCORE),),
             ),
+            Column(head=("watchdog's", "alerts"), field=_alerts),
         ]
         return arms.grid(frame, info, columns)
 
@@ -56,6 +61,11 @@ class Encoders(TableExhibit):
             "embeddings; healthy is 1/sqrt(d), near 0 the encoder has collapsed (Chen and He "
             "2021). Effective rank: exp of the entropy of the normalised singular values (Roy and "
             "Vetterli 2007). Camera probe: how well a linear probe names the camera; 0.5 is "
-            "chance. A dash: not measured, or one camera only.",
+            "chance. Alerts: what the watchdog found, in how many of an arm's trainings. A dash: "
+            "not measured, one camera only, or nobody watched.",
             captions.footing(info),
         )
+
+
+def _alerts(row: Row) -> tuple[str, ...]:
+    return (DASH,) if is_empty(row["alerts"]) else tuple(row["alerts"].split("; "))

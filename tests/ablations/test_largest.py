@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ablations.cells import cells_frame, variances_frame
-from ablations.encoders import encoders_frame
+from ablations.encoders import alert_words, encoders_frame
 from ablations.largest import pooled_frame, reliability_frame
 from ablations.plan import Plan
 from ablations.predicted import Predicted, in_series
@@ -162,3 +162,13 @@ def test_variances_say_what_draws_and_seeds_add(results: Results) -> None:
     whole = frame.loc[(ARM, "roc_auc")]
     assert np.isnan(whole["draws_se"])
     assert whole["n_draws"] == 1
+
+
+def test_an_arm_has_the_alerts_of_its_trainings_in_words() -> None:
+    sick = {"alerts": [{"kind": "rank_collapse"}, {"kind": "stall"}]}
+    assert alert_words([sick, {"alerts": [{"kind": "stall"}]}, {"alerts": []}]) == (
+        "rank collapse in 1 of 3; stall in 2 of 3"
+    )
+    assert alert_words([{"alerts": []}, {"seconds": 1.0}]) == "none"
+    assert alert_words([{"seconds": 1.0}]) is None
+    assert alert_words([]) is None

@@ -108,6 +108,15 @@ def test_workers_share_the_cores() -> None:
         run_options(parser.parse_args(["--backend", "lokey"]))
 
 
+def test_a_watchdog_warns_unless_told_otherwise() -> None:
+    parser = argparse.ArgumentParser()
+    add_run_options(parser)
+    assert run_options(parser.parse_args([])).watch == "warn"
+    assert run_options(parser.parse_args(["--watch", "stop"])).watch == "stop"
+    with pytest.raises(SpecError, match="did you mean 'warn'"):
+        run_options(parser.parse_args(["--watch", "warm"]))
+
+
 def test_an_error_is_printed_and_not_raised(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", "--factor", "mask_ration"]) == 2
     assert "did you mean 'mask_ratio'" in capsys.readouterr().err

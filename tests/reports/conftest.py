@@ -344,7 +344,7 @@ def _at_largest(
     pooled["delong_low"], pooled["delong_high"] = pooled["delong"] - 0.01, pooled["delong"] + 0.01
     seeing = ~arms["method"].isin(REFERENCES)
     encoders = base[seeing].assign(spread=0.041, healthy_spread=0.0442, effective_rank=87.3)
-    encoders = encoders.assign(camera_auc=0.83, camera_accuracy=0.61, n_cameras=4)
+    encoders = encoders.assign(camera_auc=0.83, camera_accuracy=0.61, n_cameras=4, alerts="none")
     groups = [
         _grouped(arm, names, attribute, rng)
         for arm in arms.to_dict("records")
