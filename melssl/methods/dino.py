@@ -21,18 +21,20 @@ POOL_PER_PROTOTYPE = 4
 class DinoConfig(MultiCropConfig):
     """Settings of DINO (Caron et al. 2021, arXiv 2104.14294).
 
-    The paper has 65,536 prototypes for a million images, and a momentum of .996 for some hundred
-    thousand steps; the teacher's temperature rises for 30 of 100 epochs.
+    The paper has 65,536 prototypes for a million images, and for some hundred thousand steps a
+    momentum of .996, of the centre .9, and a teacher's temperature that rises from .04 to .07. In
+    some hundred steps such a teacher stays the random net that it began as, and .07 leads to one
+    that finds all prototypes alike; a teacher that moves faster outruns a centre that follows it.
     """
 
     label: ClassVar[str] = "DINO"
     name: Literal["dino"] = "dino"
     temperature: float = Field(0.1, ge=0.001, le=10, description="of the student")
-    teacher_temperature: float = Field(0.07, ge=0.001, le=10, description="after the warm-up")
-    warmup_temperature: float = Field(0.04, ge=0.001, le=10, description="at its beginning")
-    warmup_epochs: float = Field(6, ge=0, description="of the teacher's temperature")
-    momentum: float = Field(0.99, ge=0, le=1, description="of the teacher at first; 1 at last")
-    centre_momentum: float = Field(0.9, ge=0, lt=1)
+    teacher_temperature: float = Field(0.05, ge=0.001, le=10, description="after the warm-up")
+    warmup_temperature: float = Field(0.05, ge=0.001, le=10, description="at its beginning")
+    warmup_epochs: float = Field(0, ge=0, description="of the teacher's temperature")
+    momentum: float = Field(0.9, ge=0, le=1, description="of the teacher at first; 1 at last")
+    centre_momentum: float = Field(0.0, ge=0, lt=1, description="0: the last batch's mean")
     prototypes: int = Field(1024, ge=2, description="at most one for four images of the pool")
     frozen_epochs: float = Field(1, ge=0, description="epochs in which the prototypes stay")
     projection_width: int = Field(128, ge=8)

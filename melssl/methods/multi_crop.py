@@ -66,14 +66,14 @@ def _try_small_views(config: MultiCropConfig, backbone: Backbone, image_px: int)
     """Let one small image through.
 
     Raises:
-        BackboneError: the backbone takes images of one size only.
+        BackboneError: the backbone does not take images of that size.
 
     """
     side, training = round(config.small_share * image_px), backbone.training
     try:
         with torch.no_grad():
             backbone.eval()(torch.zeros(1, 3, side, side))
-    except (AssertionError, RuntimeError, ValueError) as error:
+    except (BackboneError, AssertionError, RuntimeError, ValueError) as error:
         raise BackboneError(
             f"{config.name}: {type(backbone).__name__} for images of {image_px} px does not take "
             f"small views of {side} px ({error}); set method.small_views=0, another "

@@ -265,7 +265,8 @@ def test_after_a_step_teacher_and_centre_have_moved_by_their_momentum_alone() ->
 
 
 def test_the_teachers_temperature_rises_by_epochs_and_then_stays() -> None:
-    method = build("dino", {"warmup_epochs": 4, "teacher_temperature": 0.08})
+    rising = {"warmup_temperature": 0.04, "teacher_temperature": 0.08, "warmup_epochs": 4}
+    method = build("dino", rising)
     reached = []
     for step in (0, 4, 8, 80):
         method.before_step(Progress(step=step, total_steps=100, per_epoch=2))
@@ -304,7 +305,11 @@ class StoppedError(Exception):
 def test_a_stopped_and_resumed_training_ends_bit_identical(
     name: str, stopped_at: int, tmp_path: Path
 ) -> None:
-    settings = {"small_views": 2, "warmup_epochs": 2} if name == "dino" else {"small_views": 2}
+    settings = (
+        {"small_views": 2, "warmup_epochs": 2, "centre_momentum": 0.9}
+        if name == "dino"
+        else {"small_views": 2}
+    )
     config = METHODS[name].Config.parse({**NARROW, **settings})
     spec = TrainSpec(epochs=3, batch_size=8)
 
@@ -352,6 +357,14 @@ def test_a_backbone_of_one_image_size_says_how_to_go_on_without_small_views(name
     without = cls(cls.Config.parse({"small_views": 0}), backbone, facts)
     large = batch_for(build("vicreg"), 4)
     assert torch.isfinite(without.step(large).loss)
+
+
+@pytest.mark.parametrize("name", ["swav", "dino"])
+def test_patches_that_do_not_divide_a_small_view_say_how_to_go_on_without_them(name: str) -> None:
+    coarse = {**VIT, "patch_px": PX}
+    with pytest.raises(BackboneError, match=r"views of 8 px.*small_views=0"):
+        build(name, backbone=coarse)
+    assert build(name, {"small_views": 0}, coarse).backbone.width == 32
 
 
 # --- SupCon ---
