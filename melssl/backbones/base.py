@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from melssl.settings import Settings
@@ -48,12 +50,29 @@ class Backbone(nn.Module):
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the feature maps (B, C, H', W') of all stages or blocks, the last one last."""
 
+    @torch.no_grad()
+    def place_px(self, image_px: int) -> int:
+        """Return the side, px, of what one place of the last map stands for: a power of two.
+
+        Nets halve; where a side is odd they round up, and the last places reach over the border.
+        """
+        training = self.training
+        try:
+            last = self.eval().features(torch.zeros(1, 3, image_px, image_px))[-1]
+        finally:
+            self.train(training)
+        return int(2 ** math.ceil(math.log2(image_px / last.shape[-1])))
+
 
 class TokenBackbone(Backbone):
     """A backbone that sees an image as a sequence of patch tokens."""
 
     patch_px: int
     grid: tuple[int, int]
+
+    def place_px(self, image_px: int) -> int:
+        """Return the side of a patch, px."""
+        return self.patch_px
 
     @abstractmethod
     def encode_tokens(

@@ -101,12 +101,14 @@ class TimmCnnBackbone(Backbone):
         self.train()
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Return the map of every stage of the net."""
+        """Return the map of every stage of the net, the last after all that precedes pooling."""
         with self._at(images.shape[-1]):
-            maps: list[Tensor] = self.net.forward_intermediates(  # type: ignore[operator]
-                images, norm=True, output_fmt="NCHW", intermediates_only=True
+            last, maps = self.net.forward_intermediates(  # type: ignore[operator]
+                images, norm=True, output_fmt="NCHW"
             )
-        return maps
+        if getattr(self.net, "output_fmt", "NCHW") == "NHWC":
+            last = last.permute(0, 3, 1, 2)
+        return [*maps[:-1], last]
 
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features (B, width)."""

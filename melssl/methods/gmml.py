@@ -11,7 +11,7 @@ from melssl.data.views import ViewRecipe
 from melssl.errors import BackboneError
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
 from melssl.methods.corruption import CorruptionConfig, corrupt, sample_corruption
-from melssl.methods.pixel_decoder import PixelDecoder, hidden_l1, place_px
+from melssl.methods.pixel_decoder import PixelDecoder, hidden_l1
 from melssl.training.loop import StepResult
 
 CELLS = 8  # to a side, where a net without patches is asked for blocks or single cells
@@ -49,7 +49,7 @@ class Gmml(Method):
             )
         self.backbone = backbone
         self.config = config
-        scale = place_px(backbone, facts.image_px)
+        scale = backbone.place_px(facts.image_px)
         self.decoder = PixelDecoder(
             backbone.map_width, config.hidden_width, config.decoder_depth, scale
         )

@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from melssl.backbones.base import Backbone, TokenBackbone
 
 
 class PixelDecoder(nn.Module):
@@ -30,17 +27,6 @@ class PixelDecoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Return pixels, normalised as the views are."""
         return F.pixel_shuffle(self.layers(features), self.scale)
-
-
-def place_px(backbone: Backbone, image_px: int) -> int:
-    """Return the side, in pixels, of one place of the backbone's last map."""
-    if isinstance(backbone, TokenBackbone):
-        return backbone.patch_px
-    was_training = backbone.training
-    with torch.no_grad():
-        last = backbone.eval().features(torch.zeros(1, 3, image_px, image_px))[-1]
-    backbone.train(was_training)
-    return math.ceil(image_px / last.shape[-1])
 
 
 def as_map(patches: Tensor) -> Tensor:

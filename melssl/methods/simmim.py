@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal
 
 import torch
@@ -56,7 +55,10 @@ class SimMim(Method):
             sides, self.cell_px = backbone.grid, backbone.patch_px
             self.mask_token = nn.Parameter(0.02 * torch.randn(backbone.width))
         else:
-            sides, self.cell_px = (facts.image_px, facts.image_px), _stride(backbone, facts)
+            sides, self.cell_px = (
+                (facts.image_px, facts.image_px),
+                backbone.place_px(facts.image_px),
+            )
             self.mask_token = nn.Parameter(torch.zeros(3))
         self.units = (divisor(sides[0], config.mask_units), divisor(sides[1], config.mask_units))
         self.predict = nn.Conv2d(backbone.map_width, 3 * self.cell_px**2, 1)
@@ -112,13 +114,3 @@ def enlarged(units: Tensor, size: tuple[int, int]) -> Tensor:
 def divisor(side: int, wanted: int) -> int:
     """Return the divisor of ``side``, from 2 on, nearest to ``wanted``; of two the smaller."""
     return min((n for n in range(2, side + 1) if side % n == 0), key=lambda n: abs(n - wanted))
-
-
-def _stride(backbone: Backbone, facts: PoolFacts) -> int:
-    """Return pixels per cell of the last map: a power of two, as nets halve."""
-    was_training = backbone.training
-    with torch.no_grad():
-        blank = torch.zeros(1, 3, facts.image_px, facts.image_px)
-        side = backbone.eval().features(blank)[-1].shape[-1]
-    backbone.train(was_training)
-    return 1 << math.ceil(math.log2(facts.image_px / side))

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from melssl.backbones.base import Backbone, TokenBackbone
+from melssl.backbones.base import Backbone
 from melssl.data.resample import crop_matrix, resample
 from melssl.errors import BackboneError
 from melssl.methods.base import MethodConfig, full_precision
@@ -109,25 +109,10 @@ def fitting_px(backbone: Backbone, image_px: int, tile_px: int) -> int:
     not smaller than the tile, as little is invented as can be; or ``image_px``, which always fits,
     for a backbone that takes no other size.
     """
-    stride = _stride(backbone, image_px)
+    stride = backbone.place_px(image_px)
     size_px = -(-tile_px // stride) * stride
     try:
-        _last_map(backbone, size_px)
+        backbone.place_px(size_px)
     except (BackboneError, AssertionError, RuntimeError, ValueError):
         return image_px
     return size_px
-
-
-def _stride(backbone: Backbone, image_px: int) -> int:
-    if isinstance(backbone, TokenBackbone):
-        return backbone.patch_px
-    return -(-image_px // _last_map(backbone, image_px).shape[-1])
-
-
-@torch.no_grad()
-def _last_map(backbone: Backbone, image_px: int) -> Tensor:
-    training = backbone.training
-    try:
-        return backbone.eval().features(torch.zeros(1, 3, image_px, image_px))[-1]
-    finally:
-        backbone.train(training)

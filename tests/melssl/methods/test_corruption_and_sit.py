@@ -26,7 +26,7 @@ from melssl.methods.corruption import (
 )
 from melssl.methods.gmml import Gmml, GmmlConfig
 from melssl.methods.masking import MaskShape
-from melssl.methods.pixel_decoder import PixelDecoder, as_map, hidden_l1, place_px
+from melssl.methods.pixel_decoder import PixelDecoder, as_map, hidden_l1
 from melssl.methods.sit import Sit, SitConfig, turned, uncertainty_weighted
 from melssl.methods.sit_2022 import Sit2022, Sit2022Config
 from melssl.training.loop import Progress
@@ -228,7 +228,7 @@ def test_a_place_of_the_last_map_is_so_many_pixels_wide(
     backbone: dict[str, object], px: int
 ) -> None:
     net = backbone_config(backbone).build(PX)
-    assert place_px(net, PX) == px
+    assert net.place_px(PX) == px
     assert net.training
 
 
