@@ -11,11 +11,9 @@ from lightly.models.modules.heads import BarlowTwinsProjectionHead
 from pydantic import Field
 
 from melssl.backbones.base import Backbone
-from melssl.data.views import ViewRecipe
 from melssl.methods.base import (
     Batch,
     Method,
-    MethodConfig,
     PairConfig,
     PoolFacts,
     full_precision,
@@ -54,11 +52,6 @@ class BarlowTwins(Method):
         )
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.loss = BarlowTwinsLoss(config.redundancy_weight, gather_distributed=several)
-
-    @classmethod
-    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return the base recipe twice."""
-        return (base, base)
 
     def step(self, batch: Batch) -> StepResult:
         """Return the distance of one batch's cross-correlation from the identity."""

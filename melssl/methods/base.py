@@ -102,9 +102,9 @@ class Method(Trainable[Batch]):
         super().__init__()
 
     @classmethod
-    @abstractmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return one recipe per view that ``step`` wants, derived from the study's ``base``."""
+        """Return a recipe per view that ``step`` wants: the study's ``base``, for a pair twice."""
+        return (base, base) if isinstance(config, PairConfig) else (base,)
 
     @classmethod
     def serves(cls, backbone: BackboneConfig) -> bool:

@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
-from melssl.data.views import ViewRecipe
 from melssl.methods.base import (
     Batch,
     Method,
-    MethodConfig,
     PairConfig,
     PoolFacts,
     full_precision,
@@ -74,11 +72,6 @@ class MoCoV2(Method):
     def online(self) -> nn.Module:
         """The encoder that gradients train."""
         return nn.Sequential(self.backbone, self.projector)
-
-    @classmethod
-    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return the base recipe twice."""
-        return (base, base)
 
     def step(self, batch: Batch) -> StepResult:
         """Return InfoNCE of one batch; its keys join the queue after the step."""

@@ -11,11 +11,9 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from pydantic import Field
 
 from melssl.backbones.base import Backbone
-from melssl.data.views import ViewRecipe
 from melssl.methods.base import (
     Batch,
     Method,
-    MethodConfig,
     PairConfig,
     PoolFacts,
     full_precision,
@@ -50,11 +48,6 @@ class SimClr(Method):
         )
         several = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.loss = NTXentLoss(config.temperature, gather_distributed=several)
-
-    @classmethod
-    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return the base recipe twice."""
-        return (base, base)
 
     def step(self, batch: Batch) -> StepResult:
         """Return NT-Xent of one batch; both views pass the encoder together."""

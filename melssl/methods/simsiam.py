@@ -11,11 +11,9 @@ from lightly.utils.debug import std_of_l2_normalized
 from pydantic import Field
 
 from melssl.backbones.base import Backbone
-from melssl.data.views import ViewRecipe
 from melssl.methods.base import (
     Batch,
     Method,
-    MethodConfig,
     PairConfig,
     PoolFacts,
     full_precision,
@@ -55,11 +53,6 @@ class SimSiam(Method):
         self.projector = SimSiamProjectionHead(backbone.width, config.hidden_width, width)
         self.predictor = SimSiamPredictionHead(width, width // BOTTLENECK, width)
         self.negative_cosine = NegativeCosineSimilarity()
-
-    @classmethod
-    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return the base recipe twice."""
-        return (base, base)
 
     def rate(self, name: str) -> Rate:
         """Keep the predictor's rate: it must follow the projections to the end (section 4.2)."""

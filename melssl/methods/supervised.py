@@ -8,8 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
-from melssl.data.views import ViewRecipe
-from melssl.methods.base import Batch, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import Batch, PoolFacts, full_precision
 from melssl.methods.labelled import Labelled, LabelledConfig
 from melssl.training.loop import StepResult
 
@@ -29,11 +28,6 @@ class Supervised(Labelled):
     def __init__(self, config: SupervisedConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
         self.head = nn.Linear(backbone.width, facts.n_classes)
-
-    @classmethod
-    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return the base recipe once."""
-        return (base,)
 
     def step(self, batch: Batch) -> StepResult:
         """Return cross-entropy of one batch of labelled images."""

@@ -13,11 +13,9 @@ from pydantic import Field
 from torch import Tensor
 
 from melssl.backbones.base import Backbone
-from melssl.data.views import ViewRecipe
 from melssl.methods.base import (
     Batch,
     Method,
-    MethodConfig,
     PairConfig,
     PoolFacts,
     full_precision,
@@ -60,11 +58,6 @@ class VicReg(Method):
         self.head = VICRegProjectionHead(
             backbone.width, config.hidden_width, config.projection_width
         )
-
-    @classmethod
-    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return the base recipe twice."""
-        return (base, base)
 
     def step(self, batch: Batch) -> StepResult:
         """Return the weighted sum of the three terms, and log them."""
