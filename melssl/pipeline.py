@@ -19,7 +19,7 @@ from melssl.evaluation.layers import pooled_layers
 from melssl.evaluation.metadata import features
 from melssl.evaluation.protocols.layer_probe import LayerProbe
 from melssl.judging import judge
-from melssl.methods.base import Method
+from melssl.methods.base import Method, PairConfig
 from melssl.methods.metadata import MetadataSettings
 from melssl.methods.pool import PoolFeed
 from melssl.pool import Pool, pool
@@ -140,6 +140,7 @@ def _normal(method: Method, seen: Pool, stage: Stage) -> Normal:
         width=method.backbone.width,
         total_steps=seen.training.steps(len(seen.rows)).total if whole else sys.maxsize,
         chance=method.chance,
+        compares=isinstance(stage.spec.method, PairConfig),
         labelled=method.uses_labels,
     )
 

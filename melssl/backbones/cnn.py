@@ -106,6 +106,8 @@ class TimmCnnBackbone(Backbone):
             last, maps = self.net.forward_intermediates(  # type: ignore[operator]
                 images, norm=True, output_fmt="NCHW"
             )
+        if last.ndim != 4:  # tokens, which the last map already shows
+            return list(maps)
         if getattr(self.net, "output_fmt", "NCHW") == "NHWC":
             last = last.permute(0, 3, 1, 2)
         return [*maps[:-1], last]

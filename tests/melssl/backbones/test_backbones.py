@@ -80,6 +80,12 @@ def test_windows_of_any_side_serve_a_swin_and_nothing_else() -> None:
         backbone_config({"family": "cnn", "window": 4}).build(64)
 
 
+def test_a_net_that_ends_in_tokens_has_maps_too() -> None:
+    backbone = backbone_config("xcit_nano_12_p8_224").build(32).eval()
+    maps = backbone.features(torch.zeros(1, 3, 32, 32))
+    assert {m.shape for m in maps} == {(1, backbone.map_width, 4, 4)}
+
+
 def test_the_cifar_resnet_has_the_published_size() -> None:
     backbone = backbone_config("resnet20").build(32)
     layers = [m for m in backbone.modules() if isinstance(m, nn.Conv2d)]
