@@ -28,10 +28,11 @@ from melssl.seeding import Seed
 from melssl.settings import Json
 from melssl.stages import Kind, Stage
 from melssl.statistics.diagnostics import spread_and_rank
+from melssl.training.alerts import Normal, alerts_in
 from melssl.training.checkpoint import save_tensors
 from melssl.training.devices import Rank, on_devices
 from melssl.training.loop import Segment, TrainLog, fit
-from melssl.training.watchdog import N_IMAGES, Normal, Watchdog, alerts_in
+from melssl.training.watchdog import N_IMAGES, Watchdog
 
 
 def execute(stage: Stage, prepared: Prepared, place: Place) -> None:

@@ -10,8 +10,8 @@ import pytest
 from ablations.commands import run_study
 from ablations.design import Study
 from ablations.options import RunOptions
-from melssl.training import watchdog
-from melssl.training.watchdog import Alert, Normal, Points
+from melssl.training import alerts
+from melssl.training.alerts import Alert, Normal, Points
 
 ADVICE = "nothing happens; do something"
 
@@ -26,14 +26,14 @@ def test_a_training_stops_if_asked_to_and_goes_on_if_not(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(watchdog, "RULES", (nothing_happens,))
+    monkeypatch.setattr(alerts, "RULES", (nothing_happens,))
     stopped = run_study(tiny_study, replace(options(), watch="stop")).table
     assert set(stopped.missing["method"]) == {"simclr"}
     assert stopped.missing["reason"].str.contains(f"WatchdogError: {ADVICE}").any()
     assert f"WatchdogError: {ADVICE}" in capsys.readouterr().out
     table = run_study(tiny_study, options()).table
     assert len(table.missing) == 0
-    alerts = table.encoders.set_index("method")["alerts"]
-    assert alerts["simclr"] == "stall in 2 of 2"
-    assert alerts.isna()["no_pretext"]
+    told = table.encoders.set_index("method")["alerts"]
+    assert told["simclr"] == "stall in 2 of 2"
+    assert told.isna()["no_pretext"]
     assert f"  2 x SimCLR: {ADVICE}" in capsys.readouterr().out
