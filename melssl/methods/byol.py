@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import BYOLPredictionHead, BYOLProjectionHead
-from lightly.utils.debug import std_of_l2_normalized
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
@@ -78,13 +79,23 @@ class Byol(Method):
         with full_precision(first):
             towards_second = self.negative_cosine(first.float(), target_second.float())
             towards_first = self.negative_cosine(second.float(), target_first.float())
-            spread = std_of_l2_normalized(projections[0].detach().float())
+            spread = unit_spread(projections[0].detach().float())
         loss = 4 + 2 * (towards_second + towards_first)
         return StepResult(loss=loss, parts={"projection_spread": spread})
 
     def after_step(self, progress: Progress) -> None:
         """Move the target, ever more slowly."""
         self.target.follow(self.online, annealed(self.momentum, 1.0, progress.fraction))
+
+
+@torch.no_grad()
+def unit_spread(projection: Tensor) -> Tensor:
+    """Return the deviation of projections (B, D) of length one, mean over features, a scalar.
+
+    ``1/sqrt(D)`` if they point everywhere, 0 if they are one (Chen and He 2021, section 4.1).
+    """
+    # lightly has it in a module that imports a plotting library
+    return F.normalize(projection, dim=1).std(dim=0).mean()
 
 
 def asymmetric(base: ViewRecipe) -> tuple[ViewRecipe, ViewRecipe]:

@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 import torch
 from lightly.loss import NegativeCosineSimilarity
 from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectionHead
-from lightly.utils.debug import std_of_l2_normalized
 from pydantic import Field
 
 from melssl.backbones.base import Backbone
@@ -18,6 +17,7 @@ from melssl.methods.base import (
     PoolFacts,
     full_precision,
 )
+from melssl.methods.byol import unit_spread
 from melssl.training.loop import StepResult
 from melssl.training.optim import Rate
 
@@ -66,5 +66,5 @@ class SimSiam(Method):
             towards_second = self.negative_cosine(from_first.float(), second.detach().float())
             towards_first = self.negative_cosine(from_second.float(), first.detach().float())
             loss = (towards_second + towards_first) / 2
-            spread = torch.stack([std_of_l2_normalized(z.float()) for z in (first, second)]).mean()
+            spread = torch.stack([unit_spread(z.float()) for z in (first, second)]).mean()
         return StepResult(loss=loss, parts={"projection_spread": spread})
