@@ -73,6 +73,12 @@ def _with_method(spec: RunSpec, name: Value) -> RunSpec:
     return spec if spec.method.name == name else spec.replace(method=name)
 
 
+def _turns(value: Value) -> dict[str, object]:
+    if value not in TURNS:
+        raise SpecError(f"view_rotation {value!r} is unknown; {nearest(str(value), TURNS)}")
+    return TURNS[str(value)]
+
+
 def _of_length(spec: RunSpec, epochs: Value) -> RunSpec:
     """Change the epochs; before a stable phase the warm-up stays, so that lengths share a trunk."""
     training = spec.pretraining
@@ -101,15 +107,13 @@ def _started(spec: RunSpec, value: Value) -> RunSpec:
 
 def pretexts(spec: RunSpec, *, served: bool = True) -> tuple[Value, ...]:
     """Return the methods that learn from images alone and that the backbone serves, or does not."""
-    from melssl.spec import KINDS, RunSpec
+    from melssl.spec import PARTS, RunSpec
 
-    classes = {name: RunSpec.parse({"method": name}).method_class for name in KINDS["method"]}
+    classes = {name: RunSpec.parse({"method": name}).method_class for name in PARTS["method"]}
     return tuple(
         name
         for name, method in classes.items()
-        if method.trains
-        and not (method.uses_labels or method.reads_metadata)
-        and method.serves(spec.backbone) == served
+        if method.is_pretext() and method.serves(spec.backbone) == served
     )
 
 
@@ -325,12 +329,6 @@ SEED = Factor(
     applies=_sees_images,
     change=lambda spec, value: spec.replace(seed=value),
 )
-
-
-def _turns(value: Value) -> dict[str, object]:
-    if value not in TURNS:
-        raise SpecError(f"view_rotation {value!r} is unknown; {nearest(str(value), TURNS)}")
-    return TURNS[str(value)]
 
 
 FACTORS: dict[str, Factor] = {

@@ -128,7 +128,7 @@ def _method_of(owners: tuple[str, ...]) -> str:
     from melssl.spec import RunSpec
 
     classes = {name: RunSpec.parse({"method": name}).method_class for name in owners}
-    plain = [name for name, kind in classes.items() if kind.trains and not kind.uses_labels]
+    plain = [name for name, kind in classes.items() if kind.is_pretext()]
     return (*plain, *owners)[0]
 
 
@@ -184,10 +184,10 @@ def _scale(field: FieldInfo) -> Scale:
 
 @cache
 def _settings() -> dict[str, Setting]:
-    from melssl.spec import KINDS
+    from melssl.spec import PARTS
 
     found: dict[str, Setting] = {}
-    for part, kinds in KINDS.items():
+    for part, kinds in PARTS.items():
         for kind, settings in kinds.items():
             for path, field in _fields(settings, part):
                 known = found.get(path)

@@ -129,7 +129,7 @@ class RunSpec(Settings):
         return METHODS[self.method.name]
 
 
-KINDS: dict[str, dict[str, type[Settings]]] = {
+PARTS: dict[str, dict[str, type[Settings]]] = {
     "method": {name: method.Config for name, method in METHODS.items()},
     "backbone": dict(BACKBONES),
     "protocol": dict(PROTOCOLS),

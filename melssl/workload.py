@@ -41,7 +41,7 @@ class Workload:
 def workload(stage: Stage, prepared: Prepared) -> Workload:
     """Return a stage's work: images or patients trained on, or the fits of a closed form."""
     spec = stage.spec
-    net: dict[str, Json] = {"backbone": spec.backbone.plain(), "image_px": spec.image_px}
+    net: dict[str, Json] = {"backbone": spec.backbone.keyed(), "image_px": spec.image_px}
     if spec.method_class.sees == "metadata" and stage.kind == "embed":
         return _load("metadata", {"method": spec.method.name}, 1)
     if stage.kind == "embed":
@@ -52,7 +52,7 @@ def workload(stage: Stage, prepared: Prepared) -> Workload:
         seen = pool(spec, prepared)
         plan = seen.training.steps(len(seen.rows))
         end = plan.total if stage.end_step is None else stage.end_step
-        own: dict[str, Json] = {"method": spec.method.plain(), "how": spec.pretraining.precision}
+        own: dict[str, Json] = {"method": spec.method.keyed(), "how": spec.pretraining.precision}
         load = _load("pretrain", net | own, (end - stage.first_step) * plan.batch_size)
         return replace(load, inherited=float(stage.first_step * plan.batch_size))
     return _judging(spec, prepared, net)
@@ -63,7 +63,7 @@ def _judging(spec: RunSpec, prepared: Prepared, net: dict[str, Json]) -> Workloa
     training = protocol.training_spec()
     if training is None:
         fits = protocol.n_fits if isinstance(protocol, Probe) else 1
-        return _load(protocol.name, {"protocol": protocol.plain()}, fits)
+        return _load(protocol.name, {"protocol": protocol.keyed()}, fits)
     learned = prepared.cohort.frame["patient_id"].isin(prepared.learned_from(spec))
     patients = protocol.epoch_of == "patients"
     n_pool = len(prepared.learned_from(spec)) if patients else int(learned.sum())

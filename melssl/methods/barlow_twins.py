@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.distributed
 from lightly.loss import BarlowTwinsLoss
 from lightly.models.modules.heads import BarlowTwinsProjectionHead
 from pydantic import Field
@@ -17,6 +16,7 @@ from melssl.methods.base import (
     PairConfig,
     PoolFacts,
     full_precision,
+    several_processes,
 )
 from melssl.training.loop import StepResult
 
@@ -50,8 +50,9 @@ class BarlowTwins(Method):
         self.head = BarlowTwinsProjectionHead(
             backbone.width, config.hidden_width, config.projection_width
         )
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.loss = BarlowTwinsLoss(config.redundancy_weight, gather_distributed=several)
+        self.loss = BarlowTwinsLoss(
+            config.redundancy_weight, gather_distributed=several_processes()
+        )
 
     def step(self, batch: Batch) -> StepResult:
         """Return the distance of one batch's cross-correlation from the identity."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
+import torch.distributed
 from pydantic import Field
 from torch import Tensor
 
-from melssl.backbones.base import Backbone, BackboneConfig
+from melssl.backbones.base import Backbone, BackboneConfig, TokenBackbone
 from melssl.data.views import ViewRecipe
+from melssl.errors import BackboneError
 from melssl.settings import Later, Settings
 from melssl.training.loop import Trainable
 from melssl.training.optim import TrainSpec
@@ -72,6 +74,26 @@ def full_precision(like: Tensor) -> torch.autocast:
     return torch.autocast(like.device.type, enabled=False)
 
 
+def several_processes() -> bool:
+    """Say whether this process trains together with others."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def with_tokens(name: str, backbone: Backbone) -> TokenBackbone:
+    """Return the backbone, which must have tokens.
+
+    Raises:
+        BackboneError: it has none.
+
+    """
+    if not isinstance(backbone, TokenBackbone):
+        raise BackboneError(
+            f"{name} works on patch tokens, which {type(backbone).__name__} does not have; use the "
+            "backbone small_vit, vit, or a timm ViT such as vit_tiny_patch16_224"
+        )
+    return backbone
+
+
 class Method(Trainable[Batch]):
     """A pretext task over a backbone. It knows no optimiser, device or logger.
 
@@ -105,6 +127,11 @@ class Method(Trainable[Batch]):
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
         """Return a recipe per view that ``step`` wants: the study's ``base``, for a pair twice."""
         return (base, base) if isinstance(config, PairConfig) else (base,)
+
+    @classmethod
+    def is_pretext(cls) -> bool:
+        """Say whether it learns from images alone: no label, no record."""
+        return cls.trains and not (cls.uses_labels or cls.reads_metadata)
 
     @classmethod
     def serves(cls, backbone: BackboneConfig) -> bool:

@@ -11,11 +11,9 @@ from torch import nn
 from melssl.backbones.base import Backbone
 from melssl.methods.base import Batch, PoolFacts, full_precision
 from melssl.methods.distillation import Centre, PrototypeHead, cross_entropy, warmed
-from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views
+from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views, n_prototypes
 from melssl.methods.target import Target, annealed
 from melssl.training.loop import Progress, StepResult
-
-POOL_PER_PROTOTYPE = 4
 
 
 class DinoConfig(MultiCropConfig):
@@ -54,7 +52,7 @@ class Dino(MultiCrop):
     def __init__(self, config: DinoConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
         self.config = config
-        n = max(min(config.prototypes, facts.n_samples // POOL_PER_PROTOTYPE), 2)
+        n = n_prototypes(config.prototypes, facts)
         self.head = PrototypeHead(backbone.width, config.hidden_width, config.projection_width, n)
         self.teacher = Target(self.student)
         self.centre = Centre(n, config.centre_momentum)

@@ -7,7 +7,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from melssl.methods.base import full_precision
+from melssl.methods.base import full_precision, several_processes
 
 
 class PrototypeHead(nn.Module):
@@ -85,7 +85,7 @@ class Centre(nn.Module):
         if self._seen is None:
             return
         total, count = self._seen
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if several_processes():
             torch.distributed.all_reduce(total)
             torch.distributed.all_reduce(count)
         momentum = (self.steps / (self.steps + 1)).clamp(max=self.momentum)

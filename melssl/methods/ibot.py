@@ -9,12 +9,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from melssl.backbones.base import Backbone, TokenBackbone
-from melssl.errors import BackboneError
-from melssl.methods.base import Batch, PoolFacts, full_precision
-from melssl.methods.dino import POOL_PER_PROTOTYPE
+from melssl.methods.base import Batch, PoolFacts, full_precision, with_tokens
 from melssl.methods.distillation import Centre, PrototypeHead, cross_entropy, warmed
 from melssl.methods.masking import MaskShape, draw_masks
-from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views
+from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views, n_prototypes
 from melssl.methods.target import Target, annealed
 from melssl.training.loop import Progress, StepResult
 
@@ -60,14 +58,10 @@ class IBot(MultiCrop):
 
     def __init__(self, config: IBotConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
-        if not isinstance(backbone, TokenBackbone):
-            raise BackboneError(
-                f"ibot hides patch tokens, which {type(backbone).__name__} does not have; use the "
-                "backbone small_vit, vit, or a timm ViT such as vit_tiny_patch16_224"
-            )
-        self.config = config
+        backbone = with_tokens("ibot", backbone)
         self.backbone: TokenBackbone = backbone
-        n = max(min(config.prototypes, facts.n_samples // POOL_PER_PROTOTYPE), 2)
+        self.config = config
+        n = n_prototypes(config.prototypes, facts)
         self.head = PrototypeHead(backbone.width, config.hidden_width, config.projection_width, n)
         self.mask_token = nn.Parameter(torch.zeros(backbone.width))
         self.teacher, self.teacher_head = Target(backbone), Target(self.head)

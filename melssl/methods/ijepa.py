@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone, TokenBackbone
 from melssl.data.views import Range, Shares, ViewRecipe
 from melssl.errors import BackboneError
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision, with_tokens
 from melssl.methods.masking import placed, places, rectangles, sized
 from melssl.methods.target import Target, annealed
 from melssl.training.loop import Progress, StepResult
@@ -61,17 +61,13 @@ class IJepa(Method):
 
     def __init__(self, config: IJepaConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
-        if not isinstance(backbone, TokenBackbone):
-            raise BackboneError(
-                f"i_jepa leaves out patch tokens, which {type(backbone).__name__} does not have; "
-                "use the backbone small_vit, vit, or a timm ViT such as vit_tiny_patch16_224"
-            )
+        backbone = with_tokens("i_jepa", backbone)
+        self.backbone: TokenBackbone = backbone
         if min(backbone.grid) < 2:
             raise BackboneError(
                 f"i_jepa: expected a grid of 2 x 2 patches or more, got {backbone.grid}; "
                 "choose a smaller patch_px"
             )
-        self.backbone: TokenBackbone = backbone
         self.config = config
         self.teacher = Target(backbone)
         self.predictor = IJEPAPredictorTIMM(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.distributed
 from lightly.utils.dist import gather
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,7 +14,14 @@ from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
 from melssl.errors import TrainingError
 from melssl.methods.answers import EVEN, share_nearer
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import (
+    Batch,
+    Method,
+    MethodConfig,
+    PoolFacts,
+    full_precision,
+    several_processes,
+)
 from melssl.training.loop import StepResult
 
 
@@ -53,7 +59,7 @@ class ImageMetadata(Method):
         self.temperature = config.temperature
         self.image_head = _head(backbone.width, config)
         self.record_head = _head(facts.metadata_width, config)
-        self.several = torch.distributed.is_available() and torch.distributed.is_initialized()
+        self.several = several_processes()
 
     @classmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from melssl.backbones.base import Backbone, TokenBackbone
 from melssl.data.views import ViewRecipe
-from melssl.errors import BackboneError
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision, with_tokens
 from melssl.methods.masking import MaskShape, masks_of_ratio, places
 from melssl.settings import Later
 from melssl.training.loop import StepResult
@@ -48,11 +47,7 @@ class Mae(Method):
 
     def __init__(self, config: MaeConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
-        if not isinstance(backbone, TokenBackbone):
-            raise BackboneError(
-                f"mae hides patch tokens, which {type(backbone).__name__} does not have; "
-                "use the backbone small_vit, vit, or a timm ViT such as vit_tiny_patch16_224"
-            )
+        backbone = with_tokens("mae", backbone)
         self.backbone: TokenBackbone = backbone
         self.mask_ratio, self.mask_shape = config.mask_ratio, config.mask_shape
         self.normalise_target = config.normalise_target

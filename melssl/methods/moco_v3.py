@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from lightly.models.modules.heads import MoCoProjectionHead
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
@@ -22,7 +21,7 @@ from melssl.methods.base import (
     full_precision,
 )
 from melssl.methods.byol import asymmetric
-from melssl.methods.target import Target, annealed, gathered
+from melssl.methods.target import Target, annealed, key_contrast
 from melssl.training.loop import Progress, StepResult
 
 
@@ -81,15 +80,9 @@ class MoCoV3(Method):
         with full_precision(queries[0]):
             first, second = (F.normalize(query.float()) for query in queries)
             key_first, key_second = (F.normalize(key.float()) for key in keys)
-            loss = self.contrast(first, key_second) + self.contrast(second, key_first)
+            loss = key_contrast(first, key_second, self.temperature)
+            loss = loss + key_contrast(second, key_first, self.temperature)
         return StepResult(loss=loss)
-
-    def contrast(self, query: Tensor, key: Tensor) -> Tensor:
-        """Return ``c(q, k)`` of unit vectors (B, D), over the keys of all processes."""
-        keys, start = gathered(key)
-        own = start + torch.arange(len(query), device=query.device)
-        scores = query @ keys.T / self.temperature
-        return 2 * self.temperature * F.cross_entropy(scores, own)
 
     def after_step(self, progress: Progress) -> None:
         """Move the keys' encoder, ever more slowly."""

@@ -12,6 +12,7 @@ from melssl.errors import BackboneError
 from melssl.methods.base import Method, MethodConfig, PairConfig, PoolFacts
 
 LARGE = 2
+POOL_PER_PROTOTYPE = 4
 
 
 class MultiCropConfig(PairConfig):
@@ -50,6 +51,11 @@ class MultiCrop(Method):
         """Return embeddings (V B, width), view by view; those of one size pass together."""
         sizes = [views[:LARGE], views[LARGE:]]
         return torch.cat([self.backbone(torch.cat(group)) for group in sizes if group])
+
+
+def n_prototypes(wanted: int, facts: PoolFacts) -> int:
+    """Return how many prototypes a pool can fill: at most one for four images, two at least."""
+    return max(min(wanted, facts.n_samples // POOL_PER_PROTOTYPE), 2)
 
 
 def between_views(per_pair: Tensor) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.distributed
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
 from pydantic import Field
@@ -17,6 +16,7 @@ from melssl.methods.base import (
     PairConfig,
     PoolFacts,
     full_precision,
+    several_processes,
 )
 from melssl.training.loop import StepResult
 
@@ -46,8 +46,7 @@ class SimClr(Method):
         self.head = SimCLRProjectionHead(
             backbone.width, config.hidden_width, config.projection_width
         )
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.loss = NTXentLoss(config.temperature, gather_distributed=several)
+        self.loss = NTXentLoss(config.temperature, gather_distributed=several_processes())
 
     def step(self, batch: Batch) -> StepResult:
         """Return NT-Xent of one batch; both views pass the encoder together."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.distributed
 from lightly.loss import NTXentLoss
 from lightly.models.modules.heads import SimCLRProjectionHead
 from pydantic import Field
@@ -14,7 +13,6 @@ from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone, TokenBackbone
 from melssl.data.views import ViewRecipe
-from melssl.errors import BackboneError
 from melssl.methods.base import (
     Batch,
     Method,
@@ -22,6 +20,8 @@ from melssl.methods.base import (
     PairConfig,
     PoolFacts,
     full_precision,
+    several_processes,
+    with_tokens,
 )
 from melssl.methods.corruption import CorruptionConfig, corrupt, sample_corruption
 from melssl.methods.pixel_decoder import PixelDecoder, as_map
@@ -67,8 +67,7 @@ class Sit(Method):
         self.tell = nn.Linear(width, N_TURNS)
         self.decoder = PixelDecoder(width, hidden, config.decoder_depth, self.backbone.patch_px)
         self.log_variance = nn.Parameter(torch.zeros(3))
-        several = torch.distributed.is_available() and torch.distributed.is_initialized()
-        self.contrast = NTXentLoss(config.temperature, gather_distributed=several)
+        self.contrast = NTXentLoss(config.temperature, gather_distributed=several_processes())
 
     @classmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
@@ -107,22 +106,6 @@ class Sit(Method):
         side, patch_px = images.shape[-1], self.backbone.patch_px
         params = sample_corruption(self.config, len(images), side, patch_px, rng)
         return corrupt(images, params).images
-
-
-def with_tokens(name: str, backbone: Backbone) -> TokenBackbone:
-    """Return the backbone, which must have tokens.
-
-    Raises:
-        BackboneError: it has none.
-
-    """
-    if not isinstance(backbone, TokenBackbone):
-        raise BackboneError(
-            f"{name} reads class and patch tokens, which {type(backbone).__name__} does not have; "
-            "use the backbone small_vit, vit, or a timm ViT such as vit_tiny_patch16_224; gmml and "
-            "simclr serve this one"
-        )
-    return backbone
 
 
 def uncertainty_weighted(losses: Tensor, log_variance: Tensor) -> Tensor:

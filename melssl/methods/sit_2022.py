@@ -19,11 +19,11 @@ from melssl.methods.base import (
     PairConfig,
     PoolFacts,
     full_precision,
+    with_tokens,
 )
 from melssl.methods.corruption import CorruptionConfig, corrupt, sample_corruption
 from melssl.methods.pixel_decoder import PixelDecoder, as_map, hidden_l1
-from melssl.methods.sit import with_tokens
-from melssl.methods.target import Target, annealed, gathered
+from melssl.methods.target import Target, annealed, key_contrast
 from melssl.training.loop import Progress, StepResult
 
 
@@ -92,19 +92,14 @@ class Sit2022(Method):
         with full_precision(pixels):
             first, second = (F.normalize(query.float()) for query in queries)
             key_first, key_second = (F.normalize(key.float()) for key in keys)
-            contrast = self.matched(first, key_second) + self.matched(second, key_first)
+            temperature = self.config.temperature
+            contrast = key_contrast(first, key_second, temperature)
+            contrast = contrast + key_contrast(second, key_first, temperature)
             hidden = torch.cat([one.hidden for one in shown])
             error = hidden_l1(pixels.float(), torch.cat(batch.views).float(), hidden)
             loss = contrast + self.config.reconstruction_weight * error
         parts = {"contrastive": contrast.detach(), "reconstruction": error.detach()}
         return StepResult(loss=loss, parts=parts | {"mask_ratio": hidden.float().mean()})
-
-    def matched(self, query: Tensor, key: Tensor) -> Tensor:
-        """Return ``c(q, k)`` of unit vectors (B, D), over the keys of all processes."""
-        keys, start = gathered(key)
-        own = start + torch.arange(len(query), device=query.device)
-        temperature = self.config.temperature
-        return 2 * temperature * F.cross_entropy(query @ keys.T / temperature, own)
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher, ever more slowly."""

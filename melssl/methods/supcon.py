@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
-from melssl.methods.base import Batch, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import Batch, MethodConfig, PoolFacts, full_precision, several_processes
 from melssl.methods.labelled import Labelled, LabelledConfig
 from melssl.training.loop import StepResult
 
@@ -67,7 +67,7 @@ def supervised_contrast(unit: Tensor, classes: Tensor, temperature: float) -> Te
     An anchor that is alone in its class counts as 0; with two views of each image there is none.
     """
     others, their_classes, start = unit, classes, 0
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if several_processes():
         others, their_classes = torch.cat(gather(unit)), torch.cat(gather(classes))
         start = torch.distributed.get_rank() * len(unit)
     places = torch.arange(len(others), device=unit.device)

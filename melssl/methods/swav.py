@@ -12,11 +12,10 @@ from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
 from melssl.methods.base import Batch, PoolFacts, full_precision
-from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views
+from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views, n_prototypes
 from melssl.methods.target import gathered
 from melssl.training.loop import Progress, StepResult
 
-POOL_PER_PROTOTYPE = 4
 POOL_PER_QUEUE = 4
 
 
@@ -58,7 +57,7 @@ class Swav(MultiCrop):
         self.config = config
         width = config.projection_width
         self.head = SwaVProjectionHead(backbone.width, config.hidden_width, width)
-        n = max(min(config.prototypes, facts.n_samples // POOL_PER_PROTOTYPE), 2)
+        n = n_prototypes(config.prototypes, facts)
         self.prototypes = nn.Parameter(F.normalize(torch.randn(n, width), dim=1))
         queued = min(config.queue_size, facts.n_samples // POOL_PER_QUEUE)
         self.register_buffer("queue", torch.zeros(LARGE, queued, width))

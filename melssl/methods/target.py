@@ -9,23 +9,21 @@ import torch
 import torch.distributed
 from lightly.utils.dist import gather
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from melssl.methods.base import several_processes
 
 
 class Target(nn.Module):
     """A frozen twin of ``online``; ``follow`` moves it: ``t <- m t + (1 - m) o``.
 
     He et al. 2020, equation 2. Weights are averaged; buffers are its own, so its batch norms keep
-    statistics of what it saw itself. ``twin`` is given for modules that cannot be deep-copied (it
-    takes the weights of ``online``).
+    statistics of what it saw itself.
     """
 
-    def __init__(self, online: nn.Module, twin: nn.Module | None = None) -> None:
+    def __init__(self, online: nn.Module) -> None:
         super().__init__()
-        if twin is None:
-            twin = copy.deepcopy(online)
-        else:
-            twin.load_state_dict(online.state_dict())
-        self.net = twin.requires_grad_(requires_grad=False)
+        self.net = copy.deepcopy(online).requires_grad_(requires_grad=False)
 
     @torch.no_grad()
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -66,8 +64,18 @@ def gathered(outputs: Tensor) -> tuple[Tensor, int]:
 
     No gradient passes; processes hold equally many rows. One process gets its own back, and 0.
     """
-    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if not several_processes():
         return outputs, 0
     with torch.no_grad():
         everyone = torch.cat(gather(outputs.contiguous()))
     return everyone, torch.distributed.get_rank() * len(outputs)
+
+
+def key_contrast(query: Tensor, key: Tensor, temperature: float) -> Tensor:
+    """Return ``-2 T mean_i log( exp(q_i k_i / T) / sum_j exp(q_i k_j / T) )``, a scalar.
+
+    Unit vectors (B, D), over the keys of all processes (Chen, Xie and He 2021, algorithm 1).
+    """
+    keys, start = gathered(key)
+    own = start + torch.arange(len(query), device=query.device)
+    return 2 * temperature * F.cross_entropy(query @ keys.T / temperature, own)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 import torch
-import torch.distributed
 from lightly.loss.vicreg_loss import covariance_loss, invariance_loss, variance_loss
 from lightly.models.modules.heads import VICRegProjectionHead
 from lightly.utils.dist import gather
@@ -19,6 +18,7 @@ from melssl.methods.base import (
     PairConfig,
     PoolFacts,
     full_precision,
+    several_processes,
 )
 from melssl.training.loop import StepResult
 
@@ -79,6 +79,6 @@ class VicReg(Method):
 
 def _of_all_processes(projection: Tensor) -> Tensor:
     """Return the projections of all processes, (P B, d), with their gradients."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if several_processes():
         return torch.cat(gather(projection))
     return projection

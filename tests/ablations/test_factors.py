@@ -19,7 +19,7 @@ from ablations.records import _params as trial_params
 from ablations.table import TrialTable
 from ablations.vault import Vault
 from melssl.errors import SpecError
-from melssl.spec import KINDS, RunSpec
+from melssl.spec import PARTS, RunSpec
 from reports.build import Target, write
 from reports.exhibits.factor_curve import FactorCurve
 
@@ -36,7 +36,7 @@ def test_a_setting_of_any_method_is_a_factor_by_its_path() -> None:
     cells = [c for c in study.cells() if dict(c.levels)["method.gap"] is not None]
     assert [c.spec.method.gap for c in cells] == [0.2, 0.4]
     factor = factor_named("method.gap")
-    said = KINDS["method"]["relative_position"].model_fields["gap"].description
+    said = PARTS["method"]["relative_position"].model_fields["gap"].description
     assert said is not None
     assert factor.label == f"Gap ({said.partition(';')[0].partition(':')[0]})"
 

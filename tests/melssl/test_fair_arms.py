@@ -54,8 +54,8 @@ VARIANTS: dict[str, dict[str, object]] = {  # each protocol as it is, and where 
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 ARMS = ["no_pretext", *TRAINED]  # the others without a training take weights from elsewhere
 TABLES = [name for name, method in METHODS.items() if method.sees == "metadata"]
-# A protocol knows an encoder by its weights alone: three ways to come by them meet every protocol.
-MET = ["no_pretext", "simclr", "supervised"]
+# A protocol knows an encoder by its weights alone: four ways to come by them meet every protocol.
+MET = ["no_pretext", "simclr", "mae", "supervised"]
 PAIRS = [(name, v) for name in ARMS for v in VARIANTS if name in MET or v == "linear_probe"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
@@ -61,9 +60,10 @@ class Probe(Protocol):
     )
     selection_folds: int = Field(5, ge=2, description="folds that choose among strengths")
 
-    @abstractmethod
     def blocks(self, evidence: Evidence) -> tuple[np.ndarray, ...]:
-        """Return the features of all samples, one (N, D_b) per kind."""
+        """Return the features of all samples, one (N, D_b) per kind: the embeddings."""
+        assert evidence.embeddings is not None
+        return (evidence.embeddings,)
 
     @property
     def n_fits(self) -> int:

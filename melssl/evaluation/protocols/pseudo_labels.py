@@ -33,11 +33,6 @@ class PseudoLabels(Probe):
         """One, and one more each round."""
         return 1 + self.rounds
 
-    def blocks(self, evidence: Evidence) -> tuple[np.ndarray, ...]:
-        """Return the embeddings."""
-        assert evidence.embeddings is not None
-        return (evidence.embeddings,)
-
     def _judged(
         self,
         inputs: Inputs,

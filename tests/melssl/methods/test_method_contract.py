@@ -173,7 +173,8 @@ def test_the_loss_falls_on_a_tiny_pool(name: str) -> None:
     spec = TrainSpec(epochs=40, batch_size=N, lr=2e-2, warmup_share=0)
     log = fit(method, feed(method, VIEW_PRESETS["none"]), spec, Seed(0), RANK)
     curve = [value for _, value in log.curves["loss"]]
-    start = max(curve[:2])  # random keys, with which a queue begins, are no match for the first
+    # random keys, with which a queue begins, are no match for the first batch
+    start = curve[1] if name == "moco_v2" else curve[0]
     assert np.mean(curve[-5:]) < start - 0.1 * abs(start)
 
 

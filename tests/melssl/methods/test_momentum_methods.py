@@ -318,13 +318,6 @@ def test_a_targets_batch_norm_keeps_its_own_statistics() -> None:
     assert not target(torch.randn(8, 2, requires_grad=True)).requires_grad
 
 
-def test_a_given_twin_takes_the_weights_over() -> None:
-    online, twin = nn.Linear(3, 2), nn.Linear(3, 2)
-    target = Target(online, twin)
-    assert target.net is twin
-    assert torch.equal(twin.weight, online.weight)
-
-
 def test_a_target_does_not_follow_another_network() -> None:
     first, second = nn.Linear(2, 2), nn.BatchNorm1d(2)
     target = Target(nn.Sequential(first, second))
