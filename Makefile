@@ -15,7 +15,7 @@ demo: $(READY)  ## the main job on a made cohort: figures, tables and the MLflow
 	@$(RUN) study/label_fraction.py --preset demo
 
 test: $(READY)  ## every test
-	@$(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
 
 check: $(READY)  ## style and types: ruff and mypy --strict
 	@$(RUN) -m ruff check .

@@ -30,8 +30,8 @@ def main(arguments: list[str]) -> int:
     if arguments not in ([], ["--upgrade"]):
         print(f"lock.py: expected nothing or --upgrade, got {arguments}")
         return 2
-    scope = ("--universal", "--python-version", "3.11", "--group", "dev", "--generate-hashes")
-    plain = ("--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
+    scope = ("--universal", "--python-version", "3.11", "--group", "dev", "--all-extras")
+    plain = ("--generate-hashes", "--no-header", "--no-annotate", "--no-emit-index-url", "--quiet")
     command = (find_uv(), "pip", "compile", *scope, *plain, *arguments, "pyproject.toml")
     subprocess.run((*command, "--output-file", LOCK), check=True, cwd=ROOT)
     lines = [f"python={CONDA_PYTHON}", "pip", "pip:", *(f"  - {pin}" for pin in _direct_pins())]
