@@ -10,13 +10,13 @@ from torch import nn
 
 from melssl.backbones.base import Backbone
 from melssl.methods.base import Batch, PoolFacts, full_precision
-from melssl.methods.distillation import Centre, PrototypeHead, cross_entropy, warmed
-from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views, n_prototypes
+from melssl.methods.distillation import Centre, Distillation, DistillationConfig
+from melssl.methods.multi_crop import LARGE, between_views
 from melssl.methods.target import Target, annealed
 from melssl.training.loop import Progress, StepResult
 
 
-class DinoConfig(MultiCropConfig):
+class DinoConfig(DistillationConfig):
     """Settings of DINO (Caron et al. 2021, arXiv 2104.14294).
 
     The paper has 65,536 prototypes for a million images, and for some hundred thousand steps a
@@ -27,19 +27,14 @@ class DinoConfig(MultiCropConfig):
 
     label: ClassVar[str] = "DINO"
     name: Literal["dino"] = "dino"
-    temperature: float = Field(0.1, ge=0.001, le=10, description="of the student")
     teacher_temperature: float = Field(0.05, ge=0.001, le=10, description="after the warm-up")
     warmup_temperature: float = Field(0.05, ge=0.001, le=10, description="at its beginning")
     warmup_epochs: float = Field(0, ge=0, description="of the teacher's temperature")
     momentum: float = Field(0.9, ge=0, le=1, description="of the teacher at first; 1 at last")
     centre_momentum: float = Field(0.0, ge=0, lt=1, description="0: the last batch's mean")
-    prototypes: int = Field(1024, ge=2, description="at most one for four images of the pool")
-    frozen_epochs: float = Field(1, ge=0, description="epochs in which the prototypes stay")
-    projection_width: int = Field(128, ge=8)
-    hidden_width: int = Field(512, ge=8)
 
 
-class Dino(MultiCrop):
+class Dino(Distillation):
     """Cross-entropy between the teacher's words on large views and the student's on all others.
 
     ``L = mean_{g, v != g} -sum_k softmax((t_g - c) / T_t)_k log softmax(s_v / T_s)_k``, ``c`` the
@@ -52,27 +47,13 @@ class Dino(MultiCrop):
     def __init__(self, config: DinoConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
         self.config = config
-        n = n_prototypes(config.prototypes, facts)
-        self.head = PrototypeHead(backbone.width, config.hidden_width, config.projection_width, n)
         self.teacher = Target(self.student)
-        self.centre = Centre(n, config.centre_momentum)
-        self.teacher_temperature = config.warmup_temperature
+        self.centre = Centre(self.n_prototypes, config.centre_momentum)
 
     @property
     def student(self) -> nn.Module:
         """What the teacher follows."""
         return nn.Sequential(self.backbone, self.head)
-
-    def before_step(self, progress: Progress) -> None:
-        """Hold the prototypes at first, and raise the teacher's temperature."""
-        config = self.config
-        self.head.frozen = progress.epoch < config.frozen_epochs
-        self.teacher_temperature = warmed(
-            config.warmup_temperature,
-            config.teacher_temperature,
-            config.warmup_epochs,
-            progress.epoch,
-        )
 
     def step(self, batch: Batch) -> StepResult:
         """Return the cross-entropy over all pairs of views; the centre moves after the step."""
@@ -80,12 +61,7 @@ class Dino(MultiCrop):
         teacher = self.teacher(torch.cat(batch.views[:LARGE])).unflatten(0, (LARGE, -1))
         with full_precision(student):
             centred = self.centre(teacher)
-            per_pair = cross_entropy(
-                centred[:, None],
-                student,
-                teacher_temperature=self.teacher_temperature,
-                student_temperature=self.config.temperature,
-            )
+            per_pair = self.entropy(centred[:, None], student)
             said = (centred / self.teacher_temperature).softmax(dim=-1)
             parts = {
                 "teacher_entropy": torch.special.entr(said).sum(dim=-1).mean(),

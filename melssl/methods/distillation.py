@@ -1,13 +1,63 @@
-"""What self-distillation is made of: prototypes, a centre, the teacher's cross-entropy."""
+"""What self-distillation is made of: a student of prototypes, a centre, a teacher's words."""
 
 from __future__ import annotations
 
 import torch
 import torch.distributed
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from melssl.methods.base import full_precision, several_processes
+from melssl.backbones.base import Backbone
+from melssl.methods.base import PoolFacts, full_precision, several_processes
+from melssl.methods.multi_crop import MultiCrop, MultiCropConfig, n_prototypes, unit_prototypes
+from melssl.training.loop import Progress
+
+
+class DistillationConfig(MultiCropConfig):
+    """Settings of a student that learns to say, in prototypes, what its teacher says."""
+
+    temperature: float = Field(0.1, ge=0.001, le=10, description="of the student")
+    teacher_temperature: float = Field(0.04, ge=0.001, le=10, description="after the warm-up")
+    warmup_temperature: float = Field(0.04, ge=0.001, le=10, description="at its beginning")
+    warmup_epochs: float = Field(30, ge=0, description="of the teacher's temperature")
+    prototypes: int = Field(1024, ge=2, description="at most one for four images of the pool")
+    frozen_epochs: float = Field(1, ge=0, description="epochs in which the prototypes stay")
+    projection_width: int = Field(128, ge=8)
+    hidden_width: int = Field(512, ge=8)
+
+
+class Distillation(MultiCrop):
+    """A student with its prototypes, and the temperature that its teacher has at a step."""
+
+    def __init__(self, config: DistillationConfig, backbone: Backbone, facts: PoolFacts) -> None:
+        super().__init__(config, backbone, facts)
+        self._distillation = config
+        self.n_prototypes = n_prototypes(config.prototypes, facts)
+        self.head = PrototypeHead(
+            backbone.width, config.hidden_width, config.projection_width, self.n_prototypes
+        )
+        self.teacher_temperature = config.warmup_temperature
+
+    def before_step(self, progress: Progress) -> None:
+        """Hold the prototypes at first, and raise the teacher's temperature."""
+        config = self._distillation
+        self.head.frozen = progress.epoch < config.frozen_epochs
+        self.teacher_temperature = warmed(
+            config.warmup_temperature,
+            config.teacher_temperature,
+            config.warmup_epochs,
+            progress.epoch,
+        )
+
+    def entropy(self, teacher: Tensor, student: Tensor) -> Tensor:
+        """Return the cross-entropy of centred scores (..., K) and the student's, shape (...)."""
+        return cross_entropy(
+            teacher,
+            student,
+            teacher_temperature=self.teacher_temperature,
+            student_temperature=self._distillation.temperature,
+        )
 
 
 class PrototypeHead(nn.Module):
@@ -17,8 +67,7 @@ class PrototypeHead(nn.Module):
     section 3.1; their weight norm with its length held at 1). The hidden layers have batch norm,
     which the paper leaves out of ViTs: an untrained net says nearly the same of all images, and
     without it a few hundred steps end where they began, in a teacher that finds all prototypes
-    alike. The head can be deep-copied. While ``frozen``, prototypes get gradients of zero:
-    data-parallel training wants one for each weight.
+    alike. The head can be deep-copied. While ``frozen``, its prototypes stay.
     """
 
     def __init__(
@@ -39,12 +88,9 @@ class PrototypeHead(nn.Module):
         Features may have any leading dimensions, of two rows or more in all.
         """
         projected = self.project(features.flatten(0, -2))
-        weight: Tensor = self.prototypes
-        if self.frozen:
-            weight = weight.detach() + 0 * weight
         with full_precision(projected):
-            direction = F.normalize(projected.to(weight.dtype), dim=-1)
-            scores = F.linear(direction, F.normalize(weight, dim=-1))
+            direction = F.normalize(projected.to(self.prototypes.dtype), dim=-1)
+            scores = F.linear(direction, unit_prototypes(self.prototypes, frozen=self.frozen))
         return scores.view(*features.shape[:-1], -1)
 
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from melssl.backbones.base import Backbone, TokenBackbone
 from melssl.methods.base import Batch, PoolFacts, full_precision, with_tokens
-from melssl.methods.distillation import Centre, PrototypeHead, cross_entropy, warmed
+from melssl.methods.distillation import Centre, Distillation, DistillationConfig
 from melssl.methods.masking import MaskShape, draw_masks
-from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views, n_prototypes
+from melssl.methods.multi_crop import LARGE, between_views
 from melssl.methods.target import Target, annealed
 from melssl.training.loop import Progress, StepResult
 
 
-class IBotConfig(MultiCropConfig):
+class IBotConfig(DistillationConfig):
     """Settings of iBOT (Zhou et al. 2021, arXiv 2111.07832).
 
     The paper has 8,192 prototypes, a momentum of .996 and ten small views; its teacher's
@@ -27,16 +27,8 @@ class IBotConfig(MultiCropConfig):
     label: ClassVar[str] = "iBOT"
     name: Literal["ibot"] = "ibot"
     small_views: int = Field(0, ge=0, description="small views, which only the student gets")
-    temperature: float = Field(0.1, ge=0.001, le=10, description="of the student")
-    teacher_temperature: float = Field(0.04, ge=0.001, le=10, description="after the warm-up")
-    warmup_temperature: float = Field(0.04, ge=0.001, le=10, description="at its beginning")
-    warmup_epochs: float = Field(30, ge=0, description="of the teacher's temperature")
     momentum: float = Field(0.99, ge=0, le=1, description="of the teacher at first; 1 at last")
     centre_momentum: float = Field(0.9, ge=0, lt=1)
-    prototypes: int = Field(1024, ge=2, description="at most one for four images of the pool")
-    frozen_epochs: float = Field(1, ge=0, description="epochs in which the prototypes stay")
-    projection_width: int = Field(128, ge=8)
-    hidden_width: int = Field(512, ge=8)
     mask_ratio: float = Field(0.3, gt=0, lt=1, description="share of patches hidden, on average")
     mask_spread: float = Field(0.2, ge=0, lt=1, description="each view's ratio is -+ this")
     mask_shape: MaskShape = Field("block", description="what is hidden together")
@@ -44,7 +36,7 @@ class IBotConfig(MultiCropConfig):
     patch_weight: float = Field(1.0, gt=0, description="of the patch loss; the image's has 1")
 
 
-class IBot(MultiCrop):
+class IBot(Distillation):
     """Cross-entropy between teacher and student over prototypes, of images and hidden patches.
 
     ``L = mean_{g, v != g} H(t_g, s_v) + w mean_v mean_{i in M_v} H(t_vi, s_vi)``: class tokens
@@ -61,24 +53,10 @@ class IBot(MultiCrop):
         backbone = with_tokens("ibot", backbone)
         self.backbone: TokenBackbone = backbone
         self.config = config
-        n = n_prototypes(config.prototypes, facts)
-        self.head = PrototypeHead(backbone.width, config.hidden_width, config.projection_width, n)
         self.mask_token = nn.Parameter(torch.zeros(backbone.width))
         self.teacher, self.teacher_head = Target(backbone), Target(self.head)
-        self.image_centre = Centre(n, config.centre_momentum)
-        self.patch_centre = Centre(n, config.centre_momentum)
-        self.teacher_temperature = config.warmup_temperature
-
-    def before_step(self, progress: Progress) -> None:
-        """Hold the prototypes at first, and raise the teacher's temperature."""
-        config = self.config
-        self.head.frozen = progress.epoch < config.frozen_epochs
-        self.teacher_temperature = warmed(
-            config.warmup_temperature,
-            config.teacher_temperature,
-            config.warmup_epochs,
-            progress.epoch,
-        )
+        self.image_centre = Centre(self.n_prototypes, config.centre_momentum)
+        self.patch_centre = Centre(self.n_prototypes, config.centre_momentum)
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher, ever more slowly, and the centres."""
@@ -112,8 +90,8 @@ class IBot(MultiCrop):
         with full_precision(tokens):
             aim = image_aim.view(LARGE, 1, len(batch.place), -1)
             said_of = students.view(1, len(batch.views), len(batch.place), -1)
-            image_loss = between_views(self._entropy(aim, said_of))
-            patch_loss = per_view(self._entropy(patch_aim, patches), mask)
+            image_loss = between_views(self.entropy(aim, said_of))
+            patch_loss = per_view(self.entropy(patch_aim, patches), mask)
             said = (image_aim / self.teacher_temperature).softmax(dim=-1)
         parts = {
             "image_loss": image_loss.detach(),
@@ -132,14 +110,6 @@ class IBot(MultiCrop):
         scores = self.teacher_head(torch.cat([tokens[:, 0], tokens[:, 1:][mask]]))
         n = len(images)
         return self.image_centre(scores[:n]), self.patch_centre(scores[n:])
-
-    def _entropy(self, teacher: Tensor, student: Tensor) -> Tensor:
-        return cross_entropy(
-            teacher,
-            student,
-            teacher_temperature=self.teacher_temperature,
-            student_temperature=self.config.temperature,
-        )
 
 
 def per_view(values: Tensor, mask: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
 from melssl.data.views import Shares, ViewRecipe
@@ -56,6 +57,14 @@ class MultiCrop(Method):
 def n_prototypes(wanted: int, facts: PoolFacts) -> int:
     """Return how many prototypes a pool can fill: at most one for four images, two at least."""
     return max(min(wanted, facts.n_samples // POOL_PER_PROTOTYPE), 2)
+
+
+def unit_prototypes(weight: Tensor, *, frozen: bool) -> Tensor:
+    """Return prototypes (K, D) of length one; frozen, with gradients of zero.
+
+    Data-parallel training wants a gradient of every weight, if of zero.
+    """
+    return F.normalize(weight.detach() + 0 * weight if frozen else weight, dim=-1)
 
 
 def between_views(per_pair: Tensor) -> Tensor:

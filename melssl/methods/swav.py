@@ -12,7 +12,14 @@ from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
 from melssl.methods.base import Batch, PoolFacts, full_precision
-from melssl.methods.multi_crop import LARGE, MultiCrop, MultiCropConfig, between_views, n_prototypes
+from melssl.methods.multi_crop import (
+    LARGE,
+    MultiCrop,
+    MultiCropConfig,
+    between_views,
+    n_prototypes,
+    unit_prototypes,
+)
 from melssl.methods.target import gathered
 from melssl.training.loop import Progress, StepResult
 
@@ -75,7 +82,7 @@ class Swav(MultiCrop):
         with full_precision(projected):
             unit = F.normalize(projected.float(), dim=1)
             unit = unit.view(len(batch.views), -1, unit.shape[1])
-            cosines = unit @ self._unit_prototypes().T
+            cosines = unit @ unit_prototypes(self.prototypes, frozen=self.frozen).T
             codes = self.codes(unit[:LARGE].detach())
             predicted = (cosines / self.config.temperature).log_softmax(dim=-1)
             loss = between_views(-(codes[:, None] * predicted).sum(dim=-1))
@@ -88,7 +95,8 @@ class Swav(MultiCrop):
 
         The queue is dealt with them once it is full; what it holds is not answered for.
         """
-        prototypes, fresh, codes = self._unit_prototypes(), [], []
+        prototypes = unit_prototypes(self.prototypes, frozen=self.frozen)
+        fresh, codes = [], []
         for view, earlier in zip(unit, self.queue, strict=True):
             rows, start = gathered(view)
             fresh.append(rows)
@@ -106,12 +114,6 @@ class Swav(MultiCrop):
             moved = torch.cat([self.fresh, self.queue], dim=1)
             self.queue.copy_(moved[:, : self.queue.shape[1]])
             self.fresh = None
-
-    def _unit_prototypes(self) -> Tensor:
-        weight: Tensor = self.prototypes
-        if self.frozen:  # data-parallel training wants a gradient of every weight, if of zero
-            weight = weight.detach() + 0 * weight
-        return F.normalize(weight, dim=1)
 
 
 def sinkhorn(scores: Tensor, iterations: int) -> Tensor:

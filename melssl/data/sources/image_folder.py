@@ -114,8 +114,9 @@ def _class_faults(
     found: Sequence[str], classes: Sequence[str], named: Sequence[str | None]
 ) -> list[str]:
     """Say what is wrong with the folders or names ``found`` of classes; ``named`` has an image."""
-    faults = [] if found else ["no class folders; expected root/<class>/<image>"]
-    faults += [f"folder {name} is not one of the classes {list(classes)}" for name in found
-               if name not in classes]  # fmt: skip
-    faults += [f"class {name} has no folder" for name in classes if name not in found]
+    faults = [] if found else ["no class found; expected root/<class>/<image>, or a class_pattern"]
+    faults += [f"{name}, which is there, is not one of the classes {list(classes)}"
+               for name in found if name not in classes]  # fmt: skip
+    faults += [f"class {name}: no folder and no file is named so" for name in classes
+               if name not in found]  # fmt: skip
     return faults + [f"folder {name} holds no image" for name in found if name not in named]

@@ -14,13 +14,15 @@ from pydantic import Field, field_validator
 from melssl.backbones.base import Backbone, BackboneConfig
 from melssl.data.cohort import Cohort
 from melssl.data.images import Images
-from melssl.errors import PatientOverlapError, SplitError
+from melssl.errors import CohortError, PatientOverlapError, SplitError
 from melssl.evaluation.predictions import Predictions
 from melssl.seeding import Seed
 from melssl.settings import Json, Settings
 from melssl.training.devices import Rank
 from melssl.training.loop import Listener, TrainLog
 from melssl.training.optim import TrainSpec
+
+Reads = Literal["embeddings", "layers", "weights"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,20 @@ class Evidence:
                 f" ({len(both)} such); make the folds anew"
             )
 
+    def metadata_of(self, columns: tuple[str, ...]) -> np.ndarray:
+        """Return the features of the columns, (N, F).
+
+        Raises:
+            CohortError: the evidence brings no metadata, or not these columns.
+
+        """
+        if self.metadata is None:
+            raise CohortError(
+                f"evidence: expected metadata for the columns {', '.join(columns)}, got none;"
+                " choose a protocol that reads images alone"
+            )
+        return self.metadata(columns)
+
     @property
     def train_patient(self) -> np.ndarray:
         """Patients of the budget's rows, (n,)."""
@@ -120,7 +136,7 @@ class Protocol(Settings):
     """
 
     label: ClassVar[str]
-    reads: ClassVar[Literal["embeddings", "layers", "weights"]]
+    reads: ClassVar[Reads]
     epoch_of: ClassVar[Literal["images", "patients"]] = "images"
     name: str
     threshold_folds: int = Field(

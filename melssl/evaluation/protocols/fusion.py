@@ -9,7 +9,6 @@ from pydantic import Field
 
 from melssl.backbones.base import BackboneConfig
 from melssl.data.cohort import Cohort
-from melssl.errors import CohortError
 from melssl.evaluation.metadata import CLINICAL, metadata_columns
 from melssl.evaluation.protocols.base import Evidence
 from melssl.evaluation.protocols.probe import Probe
@@ -37,19 +36,4 @@ class Fusion(Probe):
     def blocks(self, evidence: Evidence) -> tuple[np.ndarray, ...]:
         """Return the embeddings and the features of the columns."""
         assert evidence.embeddings is not None
-        return evidence.embeddings, metadata_of(evidence, self.columns)
-
-
-def metadata_of(evidence: Evidence, columns: tuple[str, ...]) -> np.ndarray:
-    """Return the features of the columns, (N, F).
-
-    Raises:
-        CohortError: the evidence brings no metadata, or not these columns.
-
-    """
-    if evidence.metadata is None:
-        raise CohortError(
-            f"evidence: expected metadata for the columns {', '.join(columns)}, got none;"
-            " choose a protocol that reads images alone"
-        )
-    return evidence.metadata(columns)
+        return evidence.embeddings, evidence.metadata_of(self.columns)

@@ -11,7 +11,7 @@ from melssl.backbones.base import BackboneConfig
 from melssl.data.cohort import Cohort
 from melssl.errors import SpecError
 from melssl.evaluation.layers import layer_widths
-from melssl.evaluation.protocols.base import Evidence
+from melssl.evaluation.protocols.base import Evidence, Reads
 from melssl.evaluation.protocols.probe import Probe
 from melssl.settings import Json
 
@@ -26,7 +26,7 @@ class LayerProbe(Probe):
     """
 
     label: ClassVar[str] = "layer probe"
-    reads: ClassVar[Literal["embeddings", "layers", "weights"]] = "layers"
+    reads: ClassVar[Reads] = "layers"
     name: Literal["layer_probe"] = "layer_probe"
     layer: int = Field(-1, ge=-1, description="stage or block, from 1 at the input; -1: the last")
     width: int = Field(1024, ge=1, description="most numbers of a layer, if its channels allow")

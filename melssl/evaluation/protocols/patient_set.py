@@ -12,8 +12,7 @@ from scipy.special import softmax
 from melssl.backbones.base import BackboneConfig
 from melssl.data.cohort import Cohort
 from melssl.evaluation.metadata import metadata_columns
-from melssl.evaluation.protocols.base import Evidence, Protocol, Verdict
-from melssl.evaluation.protocols.fusion import metadata_of
+from melssl.evaluation.protocols.base import Evidence, Protocol, Reads, Verdict
 from melssl.evaluation.protocols.probe import Inputs
 from melssl.evaluation.protocols.set_head import NO_LOSS, Album, SetClassifier, SetFeed, groups
 from melssl.training.loop import fit
@@ -34,7 +33,7 @@ class PatientSet(Protocol):
     """
 
     label: ClassVar[str] = "patient set"
-    reads: ClassVar[Literal["embeddings", "layers", "weights"]] = "embeddings"
+    reads: ClassVar[Reads] = "embeddings"
     epoch_of: ClassVar[Literal["images", "patients"]] = "patients"
     name: Literal["patient_set"] = "patient_set"
     threshold_folds: int = Field(
@@ -105,7 +104,7 @@ class PatientSet(Protocol):
         target = np.full(len(rows), NO_LOSS, dtype=np.int64)
         target[evidence.train] = evidence.train_target
         blocks = [evidence.embeddings]
-        blocks += [metadata_of(evidence, self.columns)] if self.columns else []
+        blocks += [evidence.metadata_of(self.columns)] if self.columns else []
         tables = [Inputs((b,), evidence.pool).at(rows).astype(np.float32) for b in blocks]
         metadata = tables[1] if self.columns else np.empty((len(rows), 0), np.float32)
         return Album(tokens=tables[0], metadata=metadata, target=target)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 from sklearn.linear_model import LogisticRegression
 
 from melssl.errors import SplitError
-from melssl.evaluation.protocols.base import Evidence, Protocol, Verdict
+from melssl.evaluation.protocols.base import Evidence, Protocol, Reads, Verdict
 from melssl.evaluation.selection import cross_fit_folds
 
 
@@ -53,7 +53,7 @@ class Probe(Protocol):
     whole budget; where the budget cannot be divided, ``strength`` is taken.
     """
 
-    reads: ClassVar[Literal["embeddings", "layers", "weights"]] = "embeddings"
+    reads: ClassVar[Reads] = "embeddings"
     strength: float = Field(10.0, gt=0, description="prior variance of a logit")
     strengths: tuple[Annotated[float, Field(gt=0)], ...] = Field(
         (), description="to choose from inside the budget; none: strength as it is"

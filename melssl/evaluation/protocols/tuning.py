@@ -17,7 +17,7 @@ from melssl.data.views import VIEW_PRESETS, ViewRecipe
 from melssl.errors import BackboneError
 from melssl.evaluation.encode import encode
 from melssl.evaluation.metrics import METRICS
-from melssl.evaluation.protocols.base import Evidence, Protocol, Verdict
+from melssl.evaluation.protocols.base import Evidence, Protocol, Reads, Verdict
 from melssl.evaluation.protocols.classifier import (
     Classifier,
     Freedom,
@@ -40,7 +40,7 @@ class Tuning(Protocol):
     training per fold, so none is made unless ``threshold_folds`` asks for it.
     """
 
-    reads: ClassVar[Literal["embeddings", "layers", "weights"]] = "weights"
+    reads: ClassVar[Reads] = "weights"
     threshold_folds: int = Field(
         0, ge=0, description="folds of the budget that thresholds come from: a training each"
     )

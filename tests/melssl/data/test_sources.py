@@ -500,8 +500,8 @@ def test_an_image_folder_keeps_given_classes_and_tells_every_mismatch(tmp_path: 
     with pytest.raises(CohortError) as caught:
         _load(data, classes=["nevus", "keratosis", "empty"])
     text = str(caught.value)
-    assert "folder melanoma is not one of the classes" in text
-    assert "class keratosis has no folder" in text
+    assert "melanoma, which is there, is not one of the classes" in text
+    assert "class keratosis: no folder and no file is named so" in text
     assert "folder empty holds no image" in text
 
 
@@ -513,7 +513,7 @@ def test_an_image_folder_ignores_other_files_aloud(tmp_path: Path) -> None:
 
 
 def test_an_image_folder_without_classes_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CohortError, match="no class folders; expected root/<class>/<image>"):
+    with pytest.raises(CohortError, match="no class found; expected root/<class>/<image>"):
         _load({"source": "image_folder", "root": tmp_path})
 
 
