@@ -5,7 +5,7 @@ SHELL := /bin/sh
 READY := .venv/.ready
 RUN := .venv/bin/python
 
-.PHONY: help demo test check proofs bench lock environment clean
+.PHONY: help demo report test check proofs soak bench lock environment clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -13,6 +13,9 @@ help:  ## print this list
 
 demo: $(READY)  ## the main job on a made cohort: figures, tables and the MLflow command, in minutes
 	@$(RUN) study/label_fraction.py --preset demo
+
+report: $(READY)  ## the paper of the study that was collected last, or: make report STUDY=NAME
+	@$(RUN) reports/make_report.py $(if $(STUDY),--study $(STUDY))
 
 test: $(READY)  ## every test
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
@@ -22,11 +25,15 @@ check: $(READY)  ## style and types: ruff and mypy --strict
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-proofs: $(READY)  ## long simulations behind docs/statistics.md and docs/protocol.md: about half an hour
+proofs: $(READY)  ## long simulations behind docs/statistics.md and docs/protocol.md: about an hour
 	@$(RUN) -m proofs.false_positives
 	@$(RUN) -m proofs.coverage
 	@$(RUN) -m proofs.bootstrap_speed
+	@$(RUN) -m proofs.search_gain
 	@$(RUN) -m proofs.near_duplicates --data $(or $(MELSSL_DATA),../shared/data)
+
+soak: $(READY)  ## kill studies at random and compare every bit: make soak MINUTES=10
+	@OMP_NUM_THREADS=1 $(RUN) -m proofs.soak --minutes $(or $(MINUTES),10)
 
 bench: $(READY)  ## speed, each figure beside the obvious way's
 	@$(RUN) benchmarks/run.py

@@ -1,15 +1,17 @@
-"""python -m ablations plan | run | status | collect | ledger: the harness on the command line."""
+"""python -m ablations plan | run | status | collect | ledger | vault: the command line."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ablations.options import (
     add_run_options,
     add_study_options,
     exit_code,
+    outputs,
     run_options,
     study_from,
 )
@@ -26,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _plan(args: argparse.Namespace) -> int:
     from ablations.commands import show_plan
 
-    show_plan(study_from(args, DEFAULT_FACTOR), run_options(args))
+    show_plan(study_from(args, DEFAULT_FACTOR), run_options(args), args.diff)
     return 0
 
 
@@ -43,9 +45,17 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _status(args: argparse.Namespace) -> int:
-    from ablations.commands import load_study, show_status
+    from ablations.status import known_status
+    from ablations.vault import Vault
 
-    show_status(load_study(args.study), run_options(args))
+    options = run_options(args)
+    lines = known_status(args.study, Vault(options.vault))
+    if lines is None:
+        from ablations.commands import load_study, show_status
+
+        show_status(load_study(args.study), options)
+    else:
+        print("\n".join(lines))
     return 0
 
 
@@ -59,10 +69,31 @@ def _collect(args: argparse.Namespace) -> int:
 
 
 def _ledger(args: argparse.Namespace) -> int:
-    from ablations.commands import load_study, sync_ledger
+    from ablations.commands import load_study, study_folder, sync_ledger
+    from ablations.searching.sync import sync_search
 
-    written = sync_ledger(load_study(args.study), run_options(args))
+    search = study_folder(args.study) / "search.json"
+    if args.study and search.exists():
+        written = sync_search(search, run_options(args), args.storage)
+    else:
+        written = sync_ledger(load_study(args.study), run_options(args))
     print(f"{written} trials written to MLflow; it holds all that the vault has")
+    return 0
+
+
+def _vault(args: argparse.Namespace) -> int:
+    from ablations.keeping import command
+
+    root = Path(args.vault).resolve() if args.vault else outputs() / "vault"
+    if args.action == "check":
+        return 0 if command.check_vault(root, repair=args.repair) else 1
+    if args.action == "gc":
+        command.sweep_vault(root, yes=args.yes, dry_run=args.dry_run)
+    elif args.action == "export":
+        command.export_study(args.study, root, Path(args.file))
+    else:
+        data_root = Path(args.data_root) if args.data_root else None
+        command.import_study(Path(args.file), root, data_root)
     return 0
 
 
@@ -78,6 +109,14 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         add_study_options(command, factor=True)
         add_run_options(command)
+        if name == "plan":
+            command.add_argument(
+                "--diff",
+                nargs="?",
+                const="",
+                metavar="STUDY",
+                help="also what differs from a study as it was run last (default: of this name)",
+            )
     for name, text in (
         ("status", "how far a study is, and why what failed has failed"),
         ("collect", "write a study's table anew from the vault"),
@@ -89,9 +128,28 @@ def _parser() -> argparse.ArgumentParser:
         "ledger", help="the MLflow mirror of the vault", allow_abbrev=False
     )
     ledger.add_argument("action", choices=["sync"], help="write what MLflow lacks; never doubles")
-    ledger.add_argument("study", nargs="?", default="", help="name; default: the latest")
+    ledger.add_argument("study", nargs="?", default="", help="or search; default: the latest study")
+    ledger.add_argument("--storage", default="", help="address of a search's database")
     add_run_options(ledger)
+    _add_vault(commands.add_parser("vault", help="finished stages: checked, swept, moved"))
     return parser
+
+
+def _add_vault(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True)
+    check = actions.add_parser("check", help="read all, compare digests", allow_abbrev=False)
+    check.add_argument("--repair", action="store_true", help="set aside what is damaged")
+    sweep = actions.add_parser("gc", help="remove what no study needs; asks", allow_abbrev=False)
+    sweep.add_argument("--yes", action="store_true", help="do not ask")
+    sweep.add_argument("--dry-run", action="store_true", help="show it only")
+    out = actions.add_parser("export", help="write a study to a tar file", allow_abbrev=False)
+    out.add_argument("study", help="its name")
+    out.add_argument("file", help="the tar file to write")
+    into = actions.add_parser("import", help="take a study from a tar file", allow_abbrev=False)
+    into.add_argument("file", help="what `vault export` wrote")
+    into.add_argument("--data-root", default="", help="where the cohort's files lie here")
+    for action in (check, sweep, out, into):
+        action.add_argument("--vault", default="", help="folder of finished stages")
 
 
 _COMMANDS = {
@@ -100,6 +158,7 @@ _COMMANDS = {
     "status": _status,
     "collect": _collect,
     "ledger": _ledger,
+    "vault": _vault,
 }
 
 if __name__ == "__main__":

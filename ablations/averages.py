@@ -23,7 +23,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from ablations.finished import Finished, Pair, Place
+from ablations.design import Place
+from ablations.finished import Finished, Pair
 from melssl.evaluation.uncertainty import Bootstrap
 from melssl.judging import RESAMPLES
 from melssl.seeding import Seed
@@ -54,7 +55,36 @@ class StandardErrors:
     seeds: float
 
 
-@lru_cache(maxsize=8)  # the metrics of a cell, one after the other
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What the trials of a cell come to; without pairs there is no gain, and no control's score.
+
+    ``control`` is the mean score of the control's trials among the pairs.
+    """
+
+    score: Bootstrap | None
+    errors: StandardErrors | None
+    gain: Bootstrap | None
+    control: Bootstrap | None
+
+
+def summarised(
+    trials: Sequence[Finished],
+    pairs: Sequence[Pair],
+    metric: str,
+    share: float,
+    test_train_ratio: float,
+) -> Summary:
+    """Return all that the replicates of a cell's trials are needed for, so that they may go."""
+    return Summary(
+        score=average(trials, metric) if trials else None,
+        errors=standard_errors(trials, metric) if trials else None,
+        gain=difference(pairs, metric, share, test_train_ratio) if pairs else None,
+        control=average([pair.control for pair in pairs], metric) if pairs else None,
+    )
+
+
+@lru_cache(maxsize=2)  # the metrics of a cell and of its pairs; large where draws are many
 def weights(places: tuple[Place, ...]) -> Weights:
     """Return the weights of the trials at ``places``, as many replicates as trials store."""
     by_fold: dict[int, set[int]] = {}
@@ -113,8 +143,11 @@ def _mean(places: tuple[Place, ...], scores: np.ndarray, stored: np.ndarray) -> 
 
 def _by_fold_and_draw(places: tuple[Place, ...], scores: np.ndarray) -> np.ndarray:
     """Return the mean score over seeds of every fold and draw, (J, D); NaN where there is none."""
-    frame = pd.DataFrame(list(places), columns=["fold", "draw", "seed"]).assign(score=scores)
-    table: np.ndarray = frame.pivot_table("score", "fold", "draw", dropna=False).to_numpy()
+    folds, draws, _ = np.array(places).T
+    (rows, row), (columns, column) = (np.unique(x, return_inverse=True) for x in (folds, draws))
+    means = pd.Series(scores).groupby(row * len(columns) + column).mean()
+    table = np.full((len(rows), len(columns)), np.nan)
+    table.flat[means.index.to_numpy()] = means.to_numpy()
     return table
 
 

@@ -1,14 +1,15 @@
-"""Waiting that has an end: a call with a deadline, a lock between processes."""
+"""Waiting: a call with a deadline, locks between processes that die with their holder."""
 
 from __future__ import annotations
 
 import fcntl
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 Result = TypeVar("Result")
 
@@ -56,3 +57,30 @@ def locked(path: Path, seconds: float) -> Iterator[None]:
                     ) from None
             time.sleep(0.02)
         yield
+
+
+def held(path: Path, *, wait: bool) -> IO[str] | None:
+    """Lock a file that its holder may remove, until the file is closed or the process dies.
+
+    None where another process holds it and ``wait`` is False.
+    """
+    while True:
+        file = path.open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if _is_at(file, path):  # else it was removed while we waited, and guards nothing
+                return file
+        except BlockingIOError:
+            file.close()
+            return None
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

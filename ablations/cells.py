@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ablations.averages import average, standard_errors
 from ablations.finished import Finished
 from ablations.results import Results
 from melssl.evaluation.metrics import METRICS
@@ -24,7 +23,7 @@ def cells_frame(results: Results) -> pd.DataFrame:
         rows += [
             shared
             | {"metric": metric}
-            | _score(results, own, metric)
+            | _score(results, name, metric)
             | _gain(results, name, metric)
             for metric in results.metrics
         ]
@@ -37,17 +36,20 @@ def variances_frame(results: Results) -> pd.DataFrame:
     ``*_se`` say what is redrawn in the cell's interval, one source at a time.
     """
     rows = [
-        {"cell": name, "metric": metric} | results.levels(results.cells[name]) | _parts(own, metric)
+        {"cell": name, "metric": metric}
+        | results.levels(results.cells[name])
+        | _parts(own, metric)
+        | _errors(results, name, metric)
         for name, own in results.by_cell.items()
         for metric in (results.metrics if own else ())
     ]
     return results.frame("variances", rows)
 
 
-def _score(results: Results, own: list[Finished], metric: str) -> dict[str, object]:
-    if not own:
+def _score(results: Results, name: str, metric: str) -> dict[str, object]:
+    found = results.summary(name, metric).score
+    if found is None:
         return {}
-    found = average(own, metric)
     inside = METRICS[metric].in_unit_range
     interval = found.logit_interval(results.n_rarest) if inside else found.interval
     return {"estimate": interval.estimate, "low": interval.low, "high": interval.high}
@@ -66,7 +68,7 @@ def _parts(own: list[Finished], metric: str) -> dict[str, float]:
     axes = [np.unique(names, return_inverse=True) for names in places]
     scores = np.full([len(names) for names, _ in axes], np.nan)
     scores[tuple(index for _, index in axes)] = [trial.score(metric) for trial in own]
-    parts, errors = variance_parts(scores), standard_errors(own, metric)
+    parts = variance_parts(scores)
     n_folds, n_draws, n_seeds = scores.shape
     return {
         "draw": parts.draw,
@@ -75,6 +77,13 @@ def _parts(own: list[Finished], metric: str) -> dict[str, float]:
         "n_folds": n_folds,
         "n_draws": n_draws,
         "n_seeds": n_seeds,
+    }
+
+
+def _errors(results: Results, name: str, metric: str) -> dict[str, float]:
+    errors = results.summary(name, metric).errors
+    assert errors is not None, f"{name} has no trial"
+    return {
         "patients_se": errors.patients,
         "draws_se": errors.draws,
         "seeds_se": errors.seeds,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Iterator
 
 import pandas as pd
 
@@ -22,6 +23,7 @@ from ablations.table import FactorInfo, LevelInfo, MetricInfo, StudyInfo, TrialT
 from ablations.vault import Vault
 from melssl.artifacts import CURVES
 from melssl.evaluation.metrics import METRICS
+from melssl.settings import Json
 from melssl.spec import NUMBERS_VERSION
 
 MAIN_METRIC = "roc_auc"
@@ -89,7 +91,7 @@ def _curves(plan: Plan, vault: Vault) -> pd.DataFrame:
                 cells.setdefault(stage.key, {})[planned.trial.cell.name] = None
     rows = []
     for key, names in cells.items():
-        curves = json.loads((vault.folder("pretrain", key) / CURVES).read_text())
+        curves = json.loads(vault.text("pretrain", key, CURVES))
         shared = {"stage": f"pretrain/{key}", "cells": " ".join(names)}
         rows += [
             shared | {"series": series, "step": step, "value": value}
@@ -138,8 +140,19 @@ def _info(results: Results) -> StudyInfo:
             "positives": int((frame["target"] == 1).sum()),
             "patient_unit": prepared.cohort.patient_unit,
         },
+        settings=dict(_flat(study.baseline.plain())),
         origin=_origin(plan),
     )
+
+
+def _flat(settings: Json, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every setting by its path; where files lie is nobody's setting."""
+    if isinstance(settings, dict):
+        for name, value in settings.items():
+            if (path, name) != ("cohort", "root"):
+                yield from _flat(value, f"{path}.{name}" if path else name)
+    else:
+        yield path, "none" if settings is None else str(settings)
 
 
 def _factor_info(plan: Plan, index: int) -> FactorInfo:

@@ -7,24 +7,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablations.changes import change_lines
 from ablations.collect import collect
 from ablations.cost import estimate
-from ablations.describe import alert_lines, cost_lines, failure_lines, plan_lines
+from ablations.describe import cost_lines, plan_lines, snapshot_of
 from ablations.design import Study
+from ablations.estimates import Reckoning, accuracy_lines
+from ablations.keeping.users import remember
 from ablations.ledger import Ledger, ParentRun, default_uri
+from ablations.mirror import Mirror
 from ablations.options import RunOptions, outputs
-from ablations.plan import Plan, PlannedTrial, looked_up, make_plan
+from ablations.plan import Plan, PlannedTrial, check_study, looked_up, make_plan
 from ablations.preparations import Preparations
 from ablations.records import cell_metrics, record_of
 from ablations.run import run_plan
+from ablations.snapshot import Snapshot, basis_of
+from ablations.status import STUDY, alert_lines, failure_lines, status_lines, study_path
 from ablations.table import TrialTable
 from ablations.vault import Vault
 from ablations.workers import Outcome
+from melssl.artifacts import FACTS
 from melssl.audit.report import write_report
-from melssl.errors import ArtifactError, SpecError, nearest
+from melssl.errors import ArtifactError
 from melssl.files import write_atomically
+from melssl.kept import verify_pixels
 
-STUDY, AUDIT = "study.json", "audit"
+AUDIT = "audit"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +56,7 @@ def load_study(name: str) -> Study:
         SpecError: there is no such study.
 
     """
-    found = sorted(outputs().glob(f"studies/*/{STUDY}"), key=lambda path: path.stat().st_mtime)
-    by_name = {path.parent.name: path for path in found}
-    if not by_name:
-        raise SpecError(f"no study in {outputs()} yet; start one: python -m ablations run")
-    if name and name not in by_name:
-        raise SpecError(f"study {name!r} is unknown; {nearest(name, by_name)}")
-    path = by_name[name] if name else found[-1]
+    path = study_path(name)
     try:
         data = json.loads(path.read_text())
     except ValueError as error:
@@ -62,18 +64,27 @@ def load_study(name: str) -> Study:
     return Study.parse(data)
 
 
-def show_plan(study: Study, options: RunOptions) -> None:
-    """Print what a study needs and what it costs; nothing is decoded or trained."""
+def show_plan(study: Study, options: RunOptions, against: str | None = None) -> None:
+    """Print what a study needs and what it costs; nothing is decoded or trained.
+
+    ``against`` names a study that was started here; an empty name is the study's own.
+    """
     vault = Vault(options.vault)
     plan = make_plan(study, Preparations(vault.root, decode=False), vault)
-    _print(plan_lines(plan), cost_lines(plan, estimate(plan, vault, options.threads), options))
+    cost = estimate(plan, vault, options.threads)
+    _print(plan_lines(plan), cost_lines(plan, cost, options), accuracy_lines(vault))
+    if against is not None:
+        name = against or study.name
+        snapshot = Snapshot.load(study_folder(name))
+        ran = snapshot.keys if snapshot else None
+        _print(change_lines(plan, load_study(name), ran, vault))
 
 
 def show_status(study: Study, options: RunOptions) -> None:
-    """Print how far a study is, and why what failed has failed."""
+    """Print how far a study is, and leave a snapshot, so that the next status needs no plan."""
     vault = Vault(options.vault)
     plan = make_plan(study, Preparations(vault.root, decode=False), vault)
-    _print(plan_lines(plan), alert_lines(plan, vault), failure_lines(plan, vault))
+    _print(status_lines(_remembered(plan, vault), vault))
 
 
 def run_study(study: Study, options: RunOptions) -> StudyResult:
@@ -82,27 +93,33 @@ def run_study(study: Study, options: RunOptions) -> StudyResult:
     plan = _ready(study, options, vault)
     cost = estimate(plan, vault, options.threads)
     _print(plan_lines(plan), _audit_lines(study), cost_lines(plan, cost, options))
-    ledger = _ledger(study, options)
-    parent = ledger.parent(_params(study, options), _tags(study))
+    _print(accuracy_lines(vault))
+    reckoning = Reckoning(plan, cost, options)
+    ledger, beside = _ledger(study, options), options.backend != "sequential"
+    mirror = Mirror(ledger, _params(study, options), _tags(study), beside=beside)
     by_key = {planned.key: planned for planned in plan.trials}
 
     def ended(outcome: Outcome) -> None:
+        reckoning.ended(outcome)
         if outcome.kind == "adapt":
             record = record_of(by_key[outcome.key], plan, vault)
             if record is not None:
-                ledger.record(parent, record)
+                mirror.tell(lambda parent: ledger.record(parent, record))
 
     status = "KILLED"
     try:
         run_plan(plan, vault, options, cost, ended)
         status = "FINISHED"
     finally:
+        reckoning.write(vault)
         plan = looked_up(plan, vault)
         table, folder = collect_study(plan, vault)
-        _catch_up(ledger, parent, plan, vault)
-        status = "FAILED" if status == "FINISHED" and len(table.missing) else status
-        ledger.finish(parent, cell_metrics(table), _files(folder), status)
-        _print(alert_lines(plan, vault), failure_lines(plan, vault))
+        how = "FAILED" if status == "FINISHED" and len(table.missing) else status
+        mirror.tell(lambda parent: _catch_up(ledger, parent, plan, vault))
+        metrics, files = cell_metrics(table), _files(folder)
+        mirror.tell(lambda parent: ledger.finish(parent, metrics, files, how))
+        mirror.close()
+        _print(_said_of(plan, vault))
     return StudyResult(folder=folder, table=table, tracking_uri=_uri(options))
 
 
@@ -148,14 +165,32 @@ def sync_ledger(study: Study, options: RunOptions) -> int:
 
 def _ready(study: Study, options: RunOptions, vault: Vault) -> Plan:
     """Check the study, remember it, and decode what it needs."""
-    make_plan(study, Preparations(vault.root, decode=False), vault)
+    check_study(study, Preparations(vault.root, decode=False))
     folder = study_folder(study.name)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / STUDY, json.dumps(study.plain(), indent=1).encode())
+    remember(vault, folder / STUDY)
     preparations = Preparations(vault.root, workers=options.workers, progress=True)
     plan = make_plan(study, preparations, vault)
+    verify_pixels([preparations.of(base) for base in plan.bases])
+    _remembered(plan, vault)
     _report_audit(plan, folder / AUDIT)
     return plan
+
+
+def _remembered(plan: Plan, vault: Vault) -> Snapshot:
+    """Leave in the study's folder what `status` needs of its plan; return it."""
+    folder = study_folder(plan.study.name)
+    snapshot = snapshot_of(plan, basis_of(folder / STUDY, vault.root))
+    snapshot.save(folder)
+    return snapshot
+
+
+def _said_of(plan: Plan, vault: Vault) -> list[str]:
+    """Return alerts of finished encoders, and why what failed has failed."""
+    methods = snapshot_of(plan, "").methods
+    done = {key: said for key, said in methods.items() if ("pretrain", key) in plan.done}
+    return [*alert_lines(vault, FACTS, done), *failure_lines(vault, plan.failed)]
 
 
 def _audit_lines(study: Study) -> list[str]:
@@ -213,7 +248,8 @@ def _tags(study: Study) -> dict[str, str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted((folder / "table").iterdir())
+    # a kill may leave parts of files, whose names begin with a dot
+    return sorted(path for path in (folder / "table").iterdir() if path.name[0] != ".")
 
 
 def _print(*parts: list[str]) -> None:

@@ -1,28 +1,53 @@
-"""What plan, run and status print."""
+"""What plan and run print, and what they leave for `status`."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 
 from ablations.cost import Estimate
 from ablations.options import RunOptions
 from ablations.plan import KINDS, Plan
-from ablations.trunks import in_order
-from ablations.vault import Vault
+from ablations.snapshot import Snapshot
+from ablations.status import KIND_NAMES, count_lines, duration
+from ablations.workers import PROGRESS
 from melssl.artifacts import FACTS
 from melssl.prepared import Prepared
-
-KIND_NAMES = {"trunk": "trunks", "pretrain": "encoders", "embed": "embeddings", "adapt": "trials"}
 
 
 def plan_lines(plan: Plan) -> list[str]:
     """Describe a study: its question, its levels, and its stages, finished and missing."""
+    done = {kind: {key for k, key in plan.done if k == kind} for kind in KINDS}
+    failed = {kind: {key for k, key in plan.failed if k == kind} for kind in KINDS}
+    return [*_header(plan), *count_lines(_keys(plan), done, failed, _shared(plan))]
+
+
+def snapshot_of(plan: Plan, basis: str) -> Snapshot:
+    """Return what `status` needs of a plan."""
+    methods = {stage.key: stage.run.base.method for stage in plan.all_of("pretrain")}
+    return Snapshot(
+        basis=basis,
+        header=_header(plan),
+        shared=_shared(plan),
+        stages=_keys(plan),
+        methods={key: (method.name, method.label) for key, method in methods.items()},
+        facts=FACTS,
+        progress=PROGRESS,
+    )
+
+
+def _keys(plan: Plan) -> dict[str, list[str]]:
+    keys: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for kind, key in plan.stages:
+        keys[kind].append(key)
+    return keys
+
+
+def _header(plan: Plan) -> list[str]:
     study, prepared = plan.study, plan.preparations.of(plan.study.baseline)
     cohort = prepared.cohort
     n_patients = cohort.labelled["patient_id"].nunique()
     n_seeds = len({planned.trial.seed for planned in plan.trials})
-    lines = [
+    return [
         f"study {study.name}: {study.question}",
         f"  cohort   {cohort.name}: {len(cohort)} images of {n_patients} {cohort.patient_unit}s, "
         f"classes {', '.join(cohort.classes)}",
@@ -34,15 +59,6 @@ def plan_lines(plan: Plan) -> list[str]:
         f"           x {_folds(plan)}"
         f" x up to {study.n_draws} draws x {n_seeds} seeds = {plan.n_planned} trials",
     ]
-    for kind in KINDS:
-        stages = plan.all_of(kind)
-        done = sum((kind, stage.key) in plan.done for stage in stages)
-        failed = sum((kind, stage.key) in plan.failed for stage in stages)
-        shared = _shared(plan) if kind == "pretrain" else ""
-        text = f"{done} of {len(stages)} finished" + (f", {failed} failed" if failed else "")
-        if stages:
-            lines.append(f"  {KIND_NAMES[kind]:<10} {text}{shared}")
-    return lines
 
 
 def cost_lines(plan: Plan, cost: Estimate, options: RunOptions) -> list[str]:
@@ -55,49 +71,25 @@ def cost_lines(plan: Plan, cost: Estimate, options: RunOptions) -> list[str]:
         for kind in KINDS
         if counts[kind]
     ]
-    in_a_row = [sum(cost.per_stage[s.key] for s in row) for row in in_order(plan.missing("trunk"))]
-    longest = max(*cost.per_stage.values(), *in_a_row, 0.0)
-    wall = max(cost.total / options.workers, longest)
+    wall = cost.wall(plan, options.workers)
     workers = f"{options.workers} worker{'s' if options.workers > 1 else ''}"
+    disk = ", ".join(
+        f"{KIND_NAMES[kind]} {size(cost.disk[kind])}" for kind in KINDS if cost.disk.get(kind)
+    )
     return [
         f"  still to spend: {'; '.join(parts)}",
         *_saved_by_trunks(plan, cost),
-        f"  about {duration(wall)} on {workers} of {options.threads} thread(s), {options.backend}",
+        f"  about {duration(wall)} on {workers} of {options.threads} thread(s), {options.backend}:"
+        f" {cost.total / 3600:.2g} device hours",
+        f"  about {size(sum(cost.disk.values()))} of disk: {disk}",
     ]
 
 
-def failure_lines(plan: Plan, vault: Vault) -> list[str]:
-    """Name what failed and why, each reason once."""
-    reasons: Counter[str] = Counter()
-    for kind, key in sorted(plan.failed):
-        failure = vault.failure(kind, key)
-        reasons[f"{kind}: {failure.reason if failure else 'unknown'}"] += 1
-    if not reasons:
-        return []
-    lines = [f"  {n} x {' '.join(reason.split())[:300]}" for reason, n in reasons.most_common(12)]
-    return ["failed stages (the same command runs them again, with the same seeds):", *lines]
-
-
-def alert_lines(plan: Plan, vault: Vault) -> list[str]:
-    """Say what the watchdog found in finished encoders, one example of each kind and method."""
-    advice: dict[str, list[str]] = {}
-    for stage in plan.all_of("pretrain"):
-        if ("pretrain", stage.key) in plan.done:
-            facts = json.loads((vault.folder("pretrain", stage.key) / FACTS).read_text())
-            for alert in facts.get("alerts", ()):
-                said = f"{stage.spec.method.label}: {alert['advice']}"
-                advice.setdefault(f"{stage.spec.method.name} {alert['kind']}", []).append(said)
-    if not advice:
-        return []
-    lines = [f"  {len(said)} x {said[0]}" for said in advice.values()]
-    return ["alerts of the watchdog (--watch stop would have ended these trainings):", *lines]
-
-
-def duration(seconds: float) -> str:
-    """Return ``45 s``, ``12 min`` or ``3.5 h``."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+def size(n_bytes: float) -> str:
+    """Return ``45 kB``, ``12 MB`` or ``3.5 GB``."""
+    if n_bytes < 1e6:
+        return f"{n_bytes / 1e3:.0f} kB"
+    return f"{n_bytes / 1e6:.0f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:.1f} GB"
 
 
 def _saved_by_trunks(plan: Plan, cost: Estimate) -> list[str]:

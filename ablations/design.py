@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import Field, field_validator
@@ -11,9 +11,11 @@ from pydantic import Field, field_validator
 from ablations.factor import Factor, Value
 from ablations.factors import LABEL_FRACTION, METHOD, factor_named
 from melssl.errors import SpecError
+from melssl.runs import Run
 from melssl.settings import Settings, digest
 from melssl.spec import RunSpec
 
+Place = tuple[int, int, int]
 ALWAYS = (METHOD.name, LABEL_FRACTION.name)
 
 
@@ -77,23 +79,22 @@ class Study(Settings):
             cells.setdefault(cell.name, cell)
         return tuple(cells.values())
 
-    def trials(self) -> Iterator[Trial]:
-        """Yield every planned trial once; at the full budget one draw holds all patients."""
+    def trials(self, cells: Iterable[Cell] | None = None) -> Iterator[Trial]:
+        """Yield every planned trial once, or those of some cells.
+
+        At the full budget one draw holds all patients.
+        """
         folds = self.baseline.folds
         deals = [folds.replace(seed=folds.seed + repeat) for repeat in range(self.n_repeats)]
-        dealt = list(enumerate(itertools.product(deals, range(folds.n_folds))))
-        for cell in self.cells():
+        for cell in self.cells() if cells is None else cells:
+            bases = [cell.spec.replace(folds=deal) for deal in deals]
+            dealt = list(enumerate(itertools.product(bases, range(folds.n_folds))))
             n_draws = 1 if cell.spec.budget.fraction == 1 else self.n_draws
-            # what sees no image has no weights to initialise: one seed is all
-            n_seeds = self.n_seeds if cell.spec.method_class.sees == "images" else 1
-            seeds = (None,) if "seed" in self.levels else range(n_seeds)
-            for (place, (deal, fold)), draw, seed in itertools.product(
-                dealt, range(n_draws), seeds
+            for (place, (base, fold)), draw, seed in itertools.product(
+                dealt, range(n_draws), self._seeds(cell)
             ):
-                budget = cell.spec.budget.replace(draw=draw)
-                own = cell.spec.seed if seed is None else self.baseline.seed + seed
-                spec = cell.spec.replace(folds=deal, fold=fold, budget=budget, seed=own)
-                yield Trial(cell=cell, fold=place, draw=draw, seed=own, spec=spec)
+                run = Run(base=base, fold=fold, draw=draw, seed=seed)
+                yield Trial(cell=cell, fold=place, run=run)
 
     def compared(self, cells: Iterable[Cell]) -> dict[str, str | None]:
         """Return the names of the cells that are compared with the control, each with its control.
@@ -109,6 +110,13 @@ class Study(Settings):
             for arm in arms
             if arm.spec.method_class.sees == "images"
         }
+
+    def _seeds(self, cell: Cell) -> Sequence[int]:
+        if "seed" in self.levels:
+            return (cell.spec.seed,)
+        # what sees no image has no weights to initialise: one seed is all
+        n_seeds = self.n_seeds if cell.spec.method_class.sees == "images" else 1
+        return range(self.baseline.seed, self.baseline.seed + n_seeds)
 
     def _cell(self, values: tuple[Value, ...]) -> Cell:
         spec = self.baseline
@@ -151,12 +159,30 @@ class Cell:
         return all(theirs.get(name) in (None, value) for name, value in others)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
     """A cell on one fold, draw and seed; ``fold`` counts on over the repeats of the folds."""
 
     cell: Cell
     fold: int
-    draw: int
-    seed: int
-    spec: RunSpec
+    run: Run
+
+    @property
+    def draw(self) -> int:
+        """Which draw of the label budget."""
+        return self.run.draw
+
+    @property
+    def seed(self) -> int:
+        """The training's seed."""
+        return self.run.seed
+
+    @property
+    def place(self) -> Place:
+        """Fold, draw and seed: what a paired trial shares."""
+        return self.fold, self.run.draw, self.run.seed
+
+    @property
+    def spec(self) -> RunSpec:
+        """Everything that decides the trial's numbers."""
+        return self.run.spec

@@ -68,7 +68,7 @@ def _stored(results: Results, cell: Cell, vault: Vault, kind: Kind) -> list[dict
         for stage in planned.stages
         if stage.kind == kind and (kind, stage.key) in results.plan.done
     }
-    return [json.loads((vault.folder(kind, key) / FACTS).read_text()) for key in sorted(done)]
+    return [json.loads(vault.text(kind, key, FACTS)) for key in sorted(done)]
 
 
 def _means(found: list[dict[str, Any]], frame: str) -> dict[str, float]:

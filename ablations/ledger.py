@@ -88,6 +88,13 @@ class Ledger:
         self._database: Path | None = None
         self._homes: list[str] = []
 
+    def prepare(self) -> None:
+        """Import MLflow, which silences warnings of the whole process, before threads begin."""
+        try:
+            _import_mlflow()
+        except Exception as error:
+            self._give_up(f"{type(error).__name__}: {error}")
+
     def parent(self, params: Mapping[str, str], tags: Mapping[str, str]) -> ParentRun | None:
         """Start this invocation's run, or take over the one that ``mlflow run`` has started."""
         return self._attempt(lambda: self._start(params, tags))
@@ -163,13 +170,7 @@ class Ledger:
     def _open(self) -> None:
         if self._client is not None:
             return
-        for name, value in ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        warnings.filterwarnings("ignore", module="mlflow|alembic|sqlalchemy")
-        import mlflow
-
-        for name in ("mlflow", "alembic", "urllib3.connectionpool"):
-            logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
+        mlflow = _import_mlflow()
         self._database = sqlite_file(self._uri)
         if self._database is not None:
             self._artifact_root = self._artifact_root or self._database.parent / "mlartifacts"
@@ -283,6 +284,17 @@ class Ledger:
         for path in artifacts:
             if path.exists():
                 self._client.log_artifact(run_id, str(path))
+
+
+def _import_mlflow() -> Any:
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore", module="mlflow|alembic|sqlalchemy")
+    import mlflow
+
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(os.environ["MLFLOW_LOGGING_LEVEL"].upper())
+    return mlflow
 
 
 def _lock_file(database: Path) -> Path:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import re
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +22,9 @@ if TYPE_CHECKING:
     from melssl.spec import RunSpec
 
 ROOT = Path(__file__).resolve().parent.parent
-BACKENDS = ("loky", "sequential")
+BACKENDS = ("loky", "dask", "sequential")
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 WATCH = ("warn", "stop", "off")
 REFERENCES = ("metadata_clinical", "metadata_all")
 
@@ -51,7 +56,9 @@ def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
     group.add_argument("--seeds", default="", help="training seeds")
     group.add_argument("--source", default="", help="cohort: synthetic, ham10000, siim_isic, ...")
     group.add_argument("--data-root", default="", help="folder of the cohort's official files")
-    group.add_argument("--preset", default="", help="smoke, demo, cpu or gpu")
+    group.add_argument(
+        "--preset", default="", help="smoke, demo, cpu, gpu or a file that a search wrote"
+    )
     group.add_argument("--control", default="no_pretext", help="the control's method, or 'none'")
     group.add_argument(
         "--baselines",
@@ -73,10 +80,27 @@ def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Declare where and how a study runs; nothing here changes a number."""
     group = parser.add_argument_group("where it runs")
-    group.add_argument("--backend", default="", help=f"{' or '.join(BACKENDS)} (default: loky)")
+    group.add_argument("--backend", default="", help=f"{', '.join(BACKENDS)} (default: loky)")
+    group.add_argument(
+        "--scheduler",
+        default="",
+        help="tcp://host:8786, the Dask cluster to run on (without: --workers processes here)",
+    )
     group.add_argument("--workers", default="", help="processes (default: one per core)")
+    group.add_argument(
+        "--threads", default="", help="CPU threads of a stage (cores / workers; 1 on a cluster)"
+    )
     group.add_argument("--device", default="", help="auto, cpu or cuda (default: auto)")
     group.add_argument("--devices-per-stage", default="", help="processes of one training (DDP)")
+    group.add_argument("--stages-per-device", default="", help="small ones may share a GPU (1)")
+    group.add_argument(
+        "--stage-limit", default="", help="end a stage that takes longer: 90min, 2h (default: none)"
+    )
+    group.add_argument(
+        "--retries",
+        default="",
+        help="how often a stage is run again whose process died or took too long (default: 2)",
+    )
     group.add_argument(
         "--watch",
         default="",
@@ -87,15 +111,25 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def exit_code(command: Callable[[], int]) -> int:
-    """Return the command's own code, 2 after an error meant for the user, 130 after Ctrl-C."""
+    """Return the command's own code, 2 after an error meant for the user, 130 if stopped."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return command()
     except MelsslError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        text = f"error: {where}{error.strerror}; what has finished is kept: make room or get the"
+        print(f"{text} right to write, and the same command goes on", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +144,10 @@ class RunOptions:
     tracking_uri: str
     vault: Path
     watch: str = "warn"
+    scheduler: str = ""
+    stages_per_device: int = 1
+    stage_limit: float | None = None
+    retries: int = 2
 
 
 def run_options(args: argparse.Namespace) -> RunOptions:
@@ -120,19 +158,44 @@ def run_options(args: argparse.Namespace) -> RunOptions:
     watch = args.watch or "warn"
     if watch not in WATCH:
         raise SpecError(f"watch {watch!r} is unknown; {nearest(watch, WATCH)}")
+    if args.scheduler and backend != "dask":
+        raise SpecError(f"--scheduler {args.scheduler}: is for --backend dask, not {backend}")
+    limit = seconds_of(args.stage_limit) if args.stage_limit else None
+    if limit is not None and backend == "sequential":
+        raise SpecError(
+            "--stage-limit ends a stage's process, and the sequential backend has none but this"
+            " one; use --backend loky --workers 1"
+        )
     cores = len(os.sched_getaffinity(0))
     workers = _count("workers", args.workers, cores) if backend != "sequential" else 1
     environment = os.environ.get("MLFLOW_TRACKING_URI", "")
     return RunOptions(
         backend=backend,
         workers=workers,
-        threads=max(1, cores // workers),
+        threads=_count("threads", args.threads, 1 if args.scheduler else max(1, cores // workers)),
         device=args.device or "auto",
         n_devices=_count("devices-per-stage", args.devices_per_stage, 1),
         tracking_uri=args.tracking_uri or environment,
         vault=Path(args.vault).resolve() if args.vault else outputs() / "vault",
         watch=watch,
+        scheduler=args.scheduler,
+        stages_per_device=_count("stages-per-device", args.stages_per_device, 1),
+        stage_limit=limit,
+        retries=_count("retries", args.retries, 2, least=0),
     )
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of ``90s``, ``45min``, ``2h`` or ``1d``.
+
+    Raises:
+        SpecError: it is none of these.
+
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d)", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise SpecError(f"--stage-limit {text!r}: expected a time such as 90s, 45min, 2h or 1d")
+    return float(found[1]) * UNITS[found[2]]
 
 
 def study_from(args: argparse.Namespace, default_factor: str) -> Study:
@@ -171,7 +234,7 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
     levels.setdefault(LABEL_FRACTION.name, fractions or sized.fractions)
     return Study.parse(
         {
-            "name": args.name or _name(factors, baseline.cohort.source, args.preset),
+            "name": args.name or _name(factors, baseline.cohort.source, Path(args.preset).stem),
             "question": _question(factors),
             "baseline": baseline,
             "levels": levels,
@@ -235,13 +298,13 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _count(name: str, text: str, default: int) -> int:
+def _count(name: str, text: str, default: int, *, least: int = 1) -> int:
     try:
         value = int(text) if text else default
     except ValueError:
-        value = 0
-    if value < 1:
-        raise SpecError(f"--{name} {text!r}: expected a whole number from 1")
+        value = least - 1
+    if value < least:
+        raise SpecError(f"--{name} {text!r}: expected a whole number from {least}")
     return value
 
 

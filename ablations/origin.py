@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 from functools import cache
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 from ablations.options import ROOT
-from melssl.settings import Json
+
+if TYPE_CHECKING:
+    from melssl.settings import Json
 
 LIBRARIES = ("torch", "torchvision", "timm", "lightly", "numpy", "scikit-learn", "pandas")
 
@@ -43,3 +47,16 @@ def environment() -> dict[str, Json]:
         "machine": f"{platform.system()} {platform.machine()}",
         "libraries": dict(libraries()),
     }
+
+
+@cache
+def fingerprint() -> str:
+    """Return what identifies this process's melssl: its sources, Python and libraries."""
+    told = hashlib.sha256(platform.python_version().encode())
+    for name, number in libraries().items():
+        told.update(f"{name}={number}\n".encode())
+    for path in sorted(
+        path for wing in ("melssl", "ablations") for path in (ROOT / wing).rglob("*.py")
+    ):
+        told.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return told.hexdigest()[:12]

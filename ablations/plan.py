@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from ablations.design import Study, Trial
+from ablations.design import Cell, Study, Trial
 from ablations.preparations import Preparations
 from ablations.trunks import with_trunks
 from ablations.vault import Vault
 from melssl.errors import CohortError, SpecError, SplitError, listed
 from melssl.methods.metadata import MetadataSettings
 from melssl.prepared import Prepared
+from melssl.runs import Run
 from melssl.spec import ARMS_DIFFER_IN, RunSpec, differing
-from melssl.stages import Kind, Stage, stages
+from melssl.stages import Chains, Kind, Stage
 
+Place = tuple[Kind, str]
 KINDS: tuple[Kind, ...] = ("trunk", "pretrain", "embed", "adapt")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedTrial:
     """A trial and the stages that lead to it; its key is the key of the last one.
 
@@ -44,9 +47,9 @@ class Plan:
     study: Study
     preparations: Preparations
     trials: tuple[PlannedTrial, ...]
-    stages: dict[tuple[Kind, str], Stage]
-    done: frozenset[tuple[Kind, str]] = frozenset()
-    failed: frozenset[tuple[Kind, str]] = frozenset()
+    stages: dict[Place, Stage]
+    done: frozenset[Place] = frozenset()
+    failed: frozenset[Place] = frozenset()
     absent: Mapping[str, str] = field(default_factory=dict)
 
     def all_of(self, kind: Kind) -> list[Stage]:
@@ -55,19 +58,24 @@ class Plan:
 
     def missing(self, kind: Kind | None = None) -> list[Stage]:
         """Return the stages that must still run: those that an unfinished trial waits for."""
-        wanted: set[tuple[Kind, str]] = set()
-        asked: list[tuple[Kind, str]] = [("adapt", planned.key) for planned in self.trials]
+        return [stage for stage in self._missing if kind in (None, stage.kind)]
+
+    @cached_property
+    def _missing(self) -> tuple[Stage, ...]:
+        wanted: set[Place] = set()
+        asked: list[Place] = [("adapt", planned.key) for planned in self.trials]
         while asked:
             place = asked.pop()
             # what is needed and not planned lies in the vault since an earlier study
             if place not in wanted and place not in self.done and place in self.stages:
                 wanted.add(place)
                 asked += self.stages[place].needs
-        return [
-            stage
-            for place, stage in self.stages.items()
-            if place in wanted and kind in (None, stage.kind)
-        ]
+        return tuple(stage for place, stage in self.stages.items() if place in wanted)
+
+    @property
+    def bases(self) -> list[RunSpec]:
+        """The specs that the runs differ from in fold, draw and seed only, each once."""
+        return list({id(t.trial.run.base): t.trial.run.base for t in self.trials}.values())
 
     @property
     def n_finished(self) -> int:
@@ -87,34 +95,71 @@ def make_plan(study: Study, preparations: Preparations, vault: Vault) -> Plan:
         SplitError: budgets that the cohort cannot give; all of them are named.
 
     """
-    baseline = preparations.of(study.baseline)
-    absent = {name: why for name in study.references if (why := without(name, baseline))}
-    possible = [t for t in study.trials() if t.spec.method.name not in absent]
-    chains = [stages(trial.spec, preparations.of(trial.spec)) for trial in possible]
-    trials = tuple(
-        PlannedTrial(trial=trial, stages=chain)
-        for trial, chain in zip(possible, with_trunks(chains, preparations, vault), strict=True)
-    )
-    _check_images(trials, baseline)
-    _check_arms(study, trials)
-    _check_budgets(trials, preparations)
-    wanted: dict[tuple[Kind, str], Stage] = {}
-    for planned in trials:
-        for stage in planned.stages:
+    absent = check_study(study, preparations)
+    laid = _Laid(preparations)
+    trials = [t for t in study.trials() if t.cell.spec.method.name not in absent]
+    chains = with_trunks([laid.chain(t.run) for t in trials], preparations, vault)
+    wanted: dict[Place, Stage] = {}
+    for chain in chains:
+        for stage in chain:
             wanted.setdefault((stage.kind, stage.key), stage)
-    plan = Plan(study=study, preparations=preparations, trials=trials, stages=wanted, absent=absent)
+    planned = (
+        PlannedTrial(trial=trial, stages=chain) for trial, chain in zip(trials, chains, strict=True)
+    )
+    plan = Plan(
+        study=study,
+        preparations=preparations,
+        trials=tuple(planned),
+        stages=wanted,
+        absent=absent,
+    )
     return looked_up(plan, vault)
+
+
+class _Laid:
+    """The chains of runs; those of one cell, on folds dealt alike, are made together."""
+
+    def __init__(self, preparations: Preparations) -> None:
+        self._preparations = preparations
+        self._made: dict[int, Chains] = {}
+
+    def chain(self, run: Run) -> tuple[Stage, ...]:
+        # the runs of a cell hold one and the same base, and their trials keep it alive
+        if id(run.base) not in self._made:
+            prepared = self._preparations.of(run.base)
+            self._made[id(run.base)] = Chains(run.base, prepared)
+        return self._made[id(run.base)].at(run)
 
 
 def looked_up(plan: Plan, vault: Vault) -> Plan:
     """Return the plan with what the vault holds now."""
-    done = {(kind, key) for kind in KINDS for key in vault.finished(kind)}
-    failed = {(kind, key) for kind in KINDS for key in vault.failures(kind)}
+    done = {kind: vault.finished(kind) for kind in KINDS}
+    failed = {kind: vault.failures(kind) for kind in KINDS}
+    finished = frozenset(place for place in plan.stages if place[1] in done[place[0]])
     return replace(
         plan,
-        done=frozenset(done & plan.stages.keys()),
-        failed=frozenset(failed & plan.stages.keys() - done),
+        done=finished,
+        failed=frozenset(
+            place for place in plan.stages if place[1] in failed[place[0]] and place not in finished
+        ),
     )
+
+
+def check_study(study: Study, preparations: Preparations) -> dict[str, str]:
+    """Refuse a study that cannot run; return the references that it must do without, and why.
+
+    Raises:
+        SpecError: arms that differ from their control in more than method and pretraining.
+        SplitError: budgets that the cohort cannot give; all of them are named.
+
+    """
+    baseline = preparations.of(study.baseline)
+    absent = {name: why for name in study.references if (why := without(name, baseline))}
+    cells = [cell for cell in study.cells() if cell.spec.method.name not in absent]
+    _check_images(cells, baseline)
+    _check_arms(study, cells)
+    _check_budgets(study, cells, preparations)
+    return absent
 
 
 def without(reference: str, prepared: Prepared) -> str:
@@ -129,9 +174,8 @@ def without(reference: str, prepared: Prepared) -> str:
     return ""
 
 
-def _check_images(trials: tuple[PlannedTrial, ...], prepared: Prepared) -> None:
-    specs = [planned.trial.spec for planned in trials]
-    seeing = {spec.method.name for spec in specs if spec.method_class.sees == "images"}
+def _check_images(cells: Sequence[Cell], prepared: Prepared) -> None:
+    seeing = {c.spec.method.name for c in cells if c.spec.method_class.sees == "images"}
     if seeing and not prepared.cohort.has_images:
         raise CohortError(
             f"{prepared.cohort.name} is a table without images, and {', '.join(sorted(seeing))}"
@@ -139,12 +183,12 @@ def _check_images(trials: tuple[PlannedTrial, ...], prepared: Prepared) -> None:
         )
 
 
-def _check_arms(study: Study, trials: tuple[PlannedTrial, ...]) -> None:
+def _check_arms(study: Study, cells: Sequence[Cell]) -> None:
     """Refuse, before anything is trained, arms that differ from their control in too much."""
-    cells = {planned.trial.cell.name: planned.trial.cell for planned in trials}
+    named = {cell.name: cell for cell in cells}
     faults = []
-    for name, control in study.compared(cells.values()).items():
-        parts = differing(cells[name].spec, cells[control].spec) if control else frozenset()
+    for name, control in study.compared(cells).items():
+        parts = differing(named[name].spec, named[control].spec) if control else frozenset()
         if parts - ARMS_DIFFER_IN:
             faults.append(f"{name} and {control}: {', '.join(sorted(parts - ARMS_DIFFER_IN))}")
     if faults:
@@ -154,19 +198,20 @@ def _check_arms(study: Study, trials: tuple[PlannedTrial, ...]) -> None:
         )
 
 
-def _check_budgets(trials: tuple[PlannedTrial, ...], preparations: Preparations) -> None:
+def _check_budgets(study: Study, cells: Sequence[Cell], preparations: Preparations) -> None:
     """Draw the smallest budget of every fold and draw: the larger ones contain it."""
-    smallest: dict[tuple[int, int], Trial] = {}
-    for planned in trials:
-        trial = planned.trial
-        known = smallest.setdefault((trial.fold, trial.draw), trial)
-        if trial.spec.budget.fraction < known.spec.budget.fraction:
-            smallest[trial.fold, trial.draw] = trial
-    faults = []
-    for trial in smallest.values():
+    smallest = min(cells, key=lambda cell: cell.spec.budget.fraction)
+    by_draw = {(t.fold, t.draw): t for t in study.trials([smallest])}
+    faults, sure = [], set()
+    for (fold, draw), trial in by_draw.items():
+        if fold in sure:
+            continue
+        prepared = preparations.of(trial.run.base)
         try:
-            preparations.of(trial.spec).budget(trial.spec)
+            prepared.budget(trial.spec)
         except SplitError as error:
             faults.append(str(error))
+        if draw == 0 and prepared.every_draw_works(trial.spec):
+            sure.add(fold)
     if faults:
         raise SplitError(f"{len(faults)} budgets cannot be drawn:\n{listed(faults)}")

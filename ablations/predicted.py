@@ -23,7 +23,7 @@ class Predicted:
         """Return the test predictions of a trial."""
         key = trial.planned.key
         if key not in self._read:
-            self._read[key] = Predictions.load(self._vault.folder("adapt", key) / PREDICTIONS)
+            self._read[key] = Predictions.load(self._vault.whole("adapt", key) / PREDICTIONS)
         return self._read[key]
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from melssl.errors import SpecError, nearest
 from melssl.settings import Json
+
+FILE = ".json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +74,31 @@ PRESETS: dict[str, Preset] = {
 
 
 def preset(name: str) -> Preset:
-    """Return a preset by name."""
+    """Return a preset by name, or from the file that a search wrote.
+
+    Raises:
+        SpecError: there is no such preset, or the file holds none.
+
+    """
+    if name.endswith(FILE):
+        return _from_file(Path(name))
     if name not in PRESETS:
-        raise SpecError(f"preset {name!r} is unknown; {nearest(name, PRESETS)}")
+        told = nearest(name, PRESETS)
+        raise SpecError(f"preset {name!r} is unknown; {told}; a file's name ends in {FILE}")
     return PRESETS[name]
+
+
+def to_json(chosen: Preset) -> bytes:
+    """Return the content of a file that ``preset`` reads."""
+    return json.dumps(dataclasses.asdict(chosen), indent=1).encode() + b"\n"
+
+
+def _from_file(path: Path) -> Preset:
+    try:
+        data = json.loads(path.read_text())
+        return Preset(**data | {"fractions": tuple(data["fractions"])})
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise SpecError(
+            f"preset {path}: expected a file that a search wrote ({type(error).__name__}: {error});"
+            " search again, or name one of " + ", ".join(PRESETS)
+        ) from None

@@ -107,7 +107,9 @@ def _logged(stage: Stage, vault: Vault) -> dict[str, list[tuple[int, float]]]:
     path: Path = vault.folder(stage.kind, stage.key) / CURVES
     if not path.exists():
         return {}
-    curves: dict[str, list[tuple[int, float]]] = json.loads(path.read_text())
+    curves: dict[str, list[tuple[int, float]]] = json.loads(
+        vault.text(stage.kind, stage.key, CURVES)
+    )
     return curves
 
 

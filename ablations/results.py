@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import pandas as pd
 
-from ablations.averages import difference
-from ablations.design import Cell
+from ablations.averages import Summary, summarised
+from ablations.design import Cell, Place
 from ablations.factors import LABEL_FRACTION
-from ablations.finished import Finished, Pair, Place, read_trial
+from ablations.finished import Finished, Pair, read_replicates, read_trial
 from ablations.plan import Plan
 from ablations.table import COLUMNS
 from ablations.vault import Vault
@@ -116,10 +117,32 @@ class Results:
         labelled = self.prepared.cohort.labelled
         return int(labelled.groupby("target")["patient_id"].nunique().min())
 
+    def summary(self, name: str, metric: str) -> Summary:
+        """Return what the trials of a cell come to; replicates are read once for all metrics."""
+        if name not in self._summaries:
+            trials, pairs = self.by_cell[name], self.pairs.get(name, [])
+            share = fraction(self.cells[name])
+            self._summaries[name] = {
+                metric: summarised(trials, pairs, metric, share, self.test_train_ratio)
+                for metric in self.metrics
+            }
+        return self._summaries[name][metric]
+
+    @cached_property
+    def _summaries(self) -> dict[str, dict[str, Summary]]:
+        return {}
+
     def gain(self, name: str, metric: str) -> Bootstrap:
         """Return the difference of a compared cell to its control, over their paired trials."""
-        share, pairs = fraction(self.cells[name]), self.pairs[name]
-        return difference(pairs, metric, share, self.test_train_ratio)
+        gain = self.summary(name, metric).gain
+        assert gain is not None, f"{name} has no paired trial"
+        return gain
+
+    def control(self, name: str, metric: str) -> Bootstrap:
+        """Return the mean score of the control's trials that a compared cell is paired with."""
+        control = self.summary(name, metric).control
+        assert control is not None, f"{name} has no paired trial"
+        return control
 
     def levels(self, cell: Cell) -> dict[str, object]:
         """Return the cell's level of every factor of the study; None where one means nothing."""
@@ -142,10 +165,17 @@ def read_results(plan: Plan, vault: Vault) -> Results:
     """Return every planned trial that has a result; a trial of two cells is read once."""
     trials: dict[str, Finished] = {}
     finished = []
+    by_cell = Counter(planned.trial.cell.name for planned in plan.trials)
+    # a cell beside its control's, whose trials are asked for again by the next cell
+    read = lru_cache(maxsize=3 * max(by_cell.values(), default=1))(read_replicates)
     for planned in plan.trials:
         if ("adapt", planned.key) in plan.done:
             known = trials.get(planned.key)
-            trial = read_trial(planned, vault) if known is None else replace(known, planned=planned)
+            trial = (
+                read_trial(planned, vault, read)
+                if known is None
+                else replace(known, planned=planned)
+            )
             trials[planned.key] = trial
             finished.append(trial)
     return Results(plan=plan, finished=finished)

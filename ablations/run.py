@@ -1,33 +1,36 @@
-"""Executes a plan in processes on this machine; a stage ends in the vault, well or as a failure."""
+"""Executes a plan in worker processes; a stage ends in the vault, well or as a failure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
-from typing import Any
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
+from dataclasses import replace
 
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
-
+from ablations.backends import open_backend
+from ablations.backends.base import Backend, Ended
 from ablations.cost import Estimate
 from ablations.options import RunOptions
 from ablations.plan import Plan
 from ablations.progress import ProgressBar
+from ablations.stopping import Stop, stoppable
 from ablations.trunks import in_order
 from ablations.vault import Vault
-from ablations.workers import Job, Outcome, run_job
+from ablations.workers import OVERDUE, Job, Outcome
 from melssl.errors import MelsslError
 from melssl.stages import Stage
 from melssl.training.devices import Runtime
 
-GROUP = 8
-RESTARTS = 2
-WATCH_SECONDS = 5.0
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+WATCH_SECONDS = 1.0
+GRACE_SECONDS = 60.0  # for a step of a large training, and for writing its state
 
 
 class WorkerDied(MelsslError):  # noqa: N818  # a fact about a worker, recorded as a stage's reason
     """The process that ran a stage was killed from outside, most often for memory."""
+
+
+class TookTooLong(MelsslError):  # noqa: N818  # recorded as a stage's reason
+    """A stage passed its time limit, and its process was ended."""
 
 
 def run_plan(
@@ -46,11 +49,12 @@ def run_plan(
     runtime = runtime_of(options)
     order = estimate.per_stage
     with ProgressBar(vault, order) as bar:
-        for wave in (*_encoders(plan, order), _judges(plan)):
+        for wave in (*_encoders(plan, order), _judges(plan, options.workers)):
             jobs = [Job(stages=group, vault=vault.root, runtime=runtime) for group in wave]
-            for outcome in surviving(jobs, vault, options):
-                bar.ended(outcome)
-                ended(outcome)
+            with closing(surviving(jobs, vault, options)) as outcomes:
+                for outcome in outcomes:
+                    bar.ended(outcome)
+                    ended(outcome)
 
 
 def runtime_of(options: RunOptions) -> Runtime:
@@ -82,77 +86,157 @@ def _encoders(plan: Plan, seconds: dict[str, float]) -> Iterator[list[tuple[Stag
         yield sorted(wave, key=lambda group: -sum(seconds.get(s.key, 0.0) for s in group))
 
 
-def _judges(plan: Plan) -> list[tuple[Stage, ...]]:
-    """Group probes by encoder, a few to a job; a stage that trains gets a job of its own."""
+def _judges(plan: Plan, n_workers: int) -> list[tuple[Stage, ...]]:
+    """Group the probes of an encoder, which read its embeddings once; what trains goes alone.
+
+    Encoders fewer than workers are divided, so that none of those is idle.
+    """
     by_input: dict[object, list[Stage]] = {}
     for stage in plan.missing("adapt"):
         trains = stage.spec.protocol.training_spec() is not None
         by_input.setdefault(stage.key if trains else stage.needs, []).append(stage)
+    n_parts = -(-n_workers // max(len(by_input), 1))
     return [
-        tuple(stages[first : first + GROUP])
+        tuple(stages[part::n_parts])
         for stages in by_input.values()
-        for first in range(0, len(stages), GROUP)
+        for part in range(min(n_parts, len(stages)))
     ]
 
 
-def surviving(jobs: list[Job], vault: Vault, options: RunOptions) -> Iterator[Outcome]:
-    """Yield outcomes; when a worker dies, go on with what is left, at last one job at a time."""
-    if options.backend == "sequential":
-        for job in jobs:
-            yield from run_job(job)
-        return
-    left = jobs
-    for _ in range(RESTARTS):
-        left = yield from _in_processes(left, options.workers, options)
-    for job in left:
-        if (yield from _in_processes([job], 1, options)):
-            yield from _blame(job, vault)
+def uses_device(stage: Stage) -> bool:
+    """Say whether a stage passes images through a net; what fits to embeddings needs no GPU."""
+    if stage.kind == "adapt":
+        return stage.spec.protocol.training_spec() is not None
+    return stage.spec.method_class.sees == "images" and (
+        stage.kind == "embed" or stage.spec.method_class.trains
+    )
 
 
-def _in_processes(
-    jobs: list[Job], workers: int, options: RunOptions
-) -> Generator[Outcome, None, list[Job]]:
-    """Yield outcomes of jobs in worker processes; return the jobs that a worker's death took.
+def surviving(
+    jobs: Iterable[Job], vault: Vault, options: RunOptions
+) -> Generator[Outcome, None, None]:
+    """Yield outcomes as stages end; what a dead process took is run again, with the same seeds.
 
-    joblib's loky executor is used directly: its ``Parallel`` runs a single job in this process,
-    and gives no results at all once a worker has died.
+    A stage whose process dies more than ``options.retries`` times fails; its last try is alone, in
+    case it had no memory beside others. A first Ctrl-C or SIGTERM lets trainings save their state.
+
+    Raises:
+        KeyboardInterrupt: it was asked to stop.
+        ArtifactError: the cluster cannot do the work.
+
     """
+    jobs = list(jobs)
     if not jobs:
-        return []
-    threads = dict.fromkeys(THREAD_VARIABLES, str(options.threads))
-    executor = get_reusable_executor(max_workers=workers, env=threads)
-    futures = {executor.submit(run_job, job): job for job in jobs}
-    waiting, lost = set(futures), []
-    try:
-        while waiting:
-            ended, waiting = wait(waiting, WATCH_SECONDS, FIRST_COMPLETED)
-            for future in ended:
-                try:
-                    yield from future.result()
-                except TerminatedWorkerError:
-                    lost.append(futures[future])
-            if not ended and not _is_managed(executor):
-                executor.shutdown(wait=False, kill_workers=True)
-                return lost + [futures[future] for future in waiting]
-    except BaseException:
-        executor.shutdown(wait=False, kill_workers=True)
-        raise
-    return lost
+        return
+    with stoppable(vault.root / "work") as stop:
+        backend = open_backend(options, jobs[0].runtime)
+        try:
+            yield from _Shift(backend, jobs, vault, options, stop).outcomes()
+        finally:
+            backend.close()
+    if stop.is_asked:
+        raise KeyboardInterrupt
 
 
-def _is_managed(executor: Any) -> bool:
-    """Say whether somebody still hands out an executor's jobs; without, its futures never end."""
-    manager = executor._executor_manager_thread
-    return manager is not None and manager.is_alive()
+class _Shift:
+    """Jobs on their way through a backend."""
 
-
-def _blame(job: Job, vault: Vault) -> Iterator[Outcome]:
-    """Record the death of a worker that had only this job as the failure of its first stage."""
-    for stage in job.stages:
-        if not vault.has(stage.kind, stage.key):
-            died = WorkerDied(
-                "the process that ran this stage was killed, alone and repeatedly, most often for "
-                "lack of memory: use a smaller batch or image"
+    def __init__(
+        self, backend: Backend, jobs: list[Job], vault: Vault, options: RunOptions, stop: Stop
+    ) -> None:
+        self._backend, self._vault, self._stop = backend, vault, stop
+        self._retries = options.retries
+        self._waiting = deque(
+            replace(
+                job,
+                needs_device=any(uses_device(stage) for stage in job.stages),
+                limit_seconds=options.stage_limit,
+                stop=stop.path,
             )
-            reason = vault.fail(stage, died).reason
-            yield Outcome(kind=stage.kind, key=stage.key, seconds=0.0, reason=reason)
+            for job in jobs
+        )
+        self._alone: deque[Job] = deque()
+        self._running: dict[tuple[str, ...], Job] = {}
+        self._deaths: Counter[str] = Counter()
+        self._told: set[str] = set()
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield how each stage ended."""
+        while self._running or (not self._stop.is_asked and (self._waiting or self._alone)):
+            self._start()
+            for ended in self._backend.wait(WATCH_SECONDS):
+                del self._running[_name(ended.job)]
+                for outcome in ended.outcomes or ():
+                    yield from self._new(outcome)
+                if ended.outcomes is None:
+                    yield from self._again(ended)
+            yield from self._finished_meanwhile()
+            if self._stop.seconds > GRACE_SECONDS:
+                return
+
+    def _start(self) -> None:
+        if self._stop.is_asked:
+            return
+        if not (self._waiting or self._running) and self._alone:
+            self._waiting.append(self._alone.popleft())
+        for job in list(self._waiting):
+            if self._backend.has_seat(job):
+                self._waiting.remove(job)
+                self._running[_name(job)] = job
+                self._backend.start(job)
+            elif job.needs_device is False:
+                break  # then there is no seat at all
+
+    def _new(self, outcome: Outcome) -> Iterator[Outcome]:
+        if outcome.key not in self._told:
+            self._told.add(outcome.key)
+            yield outcome
+
+    def _finished_meanwhile(self) -> Iterator[Outcome]:
+        """Yield what jobs that go on have already left in the vault."""
+        for job in self._running.values():
+            for stage in job.stages:
+                if stage.key not in self._told and self._vault.has(stage.kind, stage.key):
+                    yield from self._new(
+                        Outcome(kind=stage.kind, key=stage.key, seconds=0.0, reason=None)
+                    )
+
+    def _again(self, ended: Ended) -> Iterator[Outcome]:
+        """Queue what a job has left; fail the stage that its process died of too often."""
+        vault = self._vault
+        left = [s for s in ended.job.stages if not vault.has(s.kind, s.key)]
+        left = [s for s in left if s.key not in self._told]
+        if left and ended.deaths:
+            self._deaths[left[0].key] += ended.deaths
+            if self._deaths[left[0].key] > self._retries:
+                stage = left.pop(0)
+                reason = vault.fail(stage, _reason(stage, self._deaths[stage.key], vault)).reason
+                yield from self._new(
+                    Outcome(kind=stage.kind, key=stage.key, seconds=0.0, reason=reason)
+                )
+        if left:
+            job = replace(ended.job, stages=tuple(left))
+            is_last = self._deaths[left[0].key] == self._retries > 0
+            self._alone.append(job) if is_last else self._waiting.appendleft(job)
+
+
+def _name(job: Job) -> tuple[str, ...]:
+    return tuple(stage.key for stage in job.stages)
+
+
+def _reason(stage: Stage, n_deaths: int, vault: Vault) -> MelsslError:
+    """Return why a stage's process died, as far as it left word."""
+    report = vault.work(stage.kind, stage.key) / OVERDUE
+    times = f"{n_deaths} time{'s' if n_deaths > 1 else ''}"
+    if not (where := report.read_text() if report.exists() else ""):
+        return WorkerDied(
+            f"the process that ran this stage was killed {times}, most often for lack of memory:"
+            " use a smaller batch or image, or fewer --workers"
+        )
+    report.unlink()
+    error = TookTooLong(
+        f"it passed --stage-limit {times} and was ended; if it was only slow, allow more, and else"
+        " see where it stood, in the failure's trace"
+    )
+    error.add_note(where)
+    return error

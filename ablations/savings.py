@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from scipy.stats import gmean
 
-from ablations.averages import average
 from ablations.design import Cell
 from ablations.factors import LABEL_FRACTION
 from ablations.finished import Finished, Pair
@@ -76,7 +75,7 @@ def _measures(
 ) -> Iterator[dict[str, object]]:
     """Yield the measures; replicates of the arm are those of the control and of the gain."""
     gains = [results.gain(budget.cell, metric) for budget in budgets]
-    control = [average([pair.control for pair in budget.pairs], metric) for budget in budgets]
+    control = [results.control(budget.cell, metric) for budget in budgets]
     base = np.array([point.estimate for point in control])
     curves = [base + [gain.estimate for gain in gains], base]
     redrawn = [_stacked(control) + _stacked(gains), _stacked(control)]

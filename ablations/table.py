@@ -55,11 +55,16 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         *("camera_auc", "camera_accuracy", "n_cameras", "alerts"),
     ),
     "costs": ("cell", "images_seen", "training_seconds"),
+    "suggestions": ("suggestion", "state", "score", "best", "is_feasible", "images", "seconds"),
+    "searched": ("suggestion", "setting", "chosen", "at", "least", "most", "importance"),
 }
 MAY_BE_EMPTY = tuple(COLUMNS)[4:]
+OF_A_SEARCH = ("suggestions", "searched")  # tables of studies do not have these files
+WITHOUT_FACTORS = ("curves", *OF_A_SEARCH)
 TEXT = (
     *("trial", "cell", "metric", "status", "reason", "stage", "cells", "series"),
     *("arm", "measure", "attribute", "group", "refused", "alerts"),
+    *("state", "setting", "chosen", "least", "most"),
 )
 
 
@@ -122,7 +127,8 @@ class StudyInfo:
     ``references`` are the methods that see no image (metadata alone): they stand beside the arms
     and are compared with nobody. ``rope`` is the largest difference that counts as none,
     ``repeats`` how often the folds were dealt anew; ``audit`` says what the leak audit found;
-    ``pool`` whose images pretraining saw (train, train+test or external).
+    ``pool`` whose images pretraining saw (train, train+test or external), ``settings`` those of the
+    baseline by their paths, as text.
     """
 
     name: str
@@ -143,6 +149,7 @@ class StudyInfo:
     pool: str = "train"
     audit: tuple[str, ...] = ()
     cohort: dict[str, str | int | float] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
     origin: dict[str, str | int] = field(default_factory=dict)
 
     def factor(self, name: str) -> FactorInfo:
@@ -201,6 +208,13 @@ class TrialTable:
     ``costs``: images that an arm's encoders passed and seconds of their training, from the first
     step on, a trunk that several lengths share counted for each of them.
 
+    The table of a search has two frames more and no cell. ``suggestions``: one row per suggestion
+    that ended, in order: its ``state`` (complete, pruned or fail), the score that it came to, the
+    ``best`` of all so far that are complete and feasible, and what it cost, whoever paid:
+    ``images`` trained on, ``seconds``. ``searched``: one row per suggestion and setting: what was
+    ``chosen``, where that lies (``at``, 0..1) between the ``least`` and the ``most`` on the
+    setting's own scale, both empty where it is a choice, and the setting's ``importance``.
+
     A factor that does not apply to a cell is empty there. Where ``trials`` has a column named like
     a key of the origin (``cohort_digest``, ``numbers_version``), it must hold the origin's value.
 
@@ -222,6 +236,8 @@ class TrialTable:
     reliability: pd.DataFrame = field(default_factory=lambda: _none("reliability"))
     encoders: pd.DataFrame = field(default_factory=lambda: _none("encoders"))
     costs: pd.DataFrame = field(default_factory=lambda: _none("costs"))
+    suggestions: pd.DataFrame = field(default_factory=lambda: _none("suggestions"))
+    searched: pd.DataFrame = field(default_factory=lambda: _none("searched"))
 
     FRAMES = tuple(COLUMNS)
 
@@ -259,6 +275,7 @@ class TrialTable:
         frames = {
             name: _frame(directory / f"{name}.csv", study["frames"].get(f"{name}.csv"), info)
             for name in cls.FRAMES
+            if f"{name}.csv" in study["frames"] or name not in OF_A_SEARCH
         }
         return cls(info=info, **frames)
 
@@ -303,7 +320,7 @@ def _column_faults(table: TrialTable) -> list[str]:
         frame: pd.DataFrame = getattr(table, name)
         if name in MAY_BE_EMPTY and frame.empty:
             continue
-        wanted = COLUMNS[name] if name == "curves" else COLUMNS[name] + factors
+        wanted = COLUMNS[name] if name in WITHOUT_FACTORS else COLUMNS[name] + factors
         missing = [column for column in wanted if column not in frame]
         if missing:
             found = ", ".join(map(str, frame.columns))
@@ -313,7 +330,8 @@ def _column_faults(table: TrialTable) -> list[str]:
 
 def _row_faults(table: TrialTable) -> list[str]:
     info, faults = table.info, []
-    finished, missing = table.trials["trial"].nunique(), len(table.missing)
+    finished = table.trials["trial"].nunique() + len(table.suggestions)
+    missing = len(table.missing)
     if (finished, missing) != (info.n_finished, info.n_planned - info.n_finished):
         faults.append(
             f"expected {info.n_finished} finished of {info.n_planned} planned trials, "

@@ -1,4 +1,4 @@
-"""Measure speed: pretraining steps, loading and views, decoding, and the harness per trial.
+"""Measure speed: pretraining steps, loading and views, decoding, the harness, a whole study.
 
 Each figure stands beside what the obvious way reaches in the same run, in turns with it. Nothing
 else should run on the machine meanwhile. Examples:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.machine import Machine
     from benchmarks.measure import Crew, Effort
 
-QUESTIONS = ("steps", "decode", "harness")
+QUESTIONS = ("steps", "decode", "harness", "study", "scale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,9 @@ class Sizes:
     n_images: int = 2048
     n_large: int = 96
     n_patients: int = 300
+    n_trials: int = 100_000
+    n_levels: int = 5
+    n_epochs: int = 90
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes = Sizes(data_root=args.data_root, cores=machine.cores)
     effort = Effort(repeats=args.repeats, seconds=args.seconds)
     if args.quick:
-        sizes = replace(sizes, batch_size=16, n_images=64, n_large=4, n_patients=80)
+        sizes = replace(
+            sizes,
+            batch_size=16,
+            n_images=64,
+            n_large=4,
+            n_patients=80,
+            n_levels=1,
+            n_epochs=1,
+            n_trials=4200,
+        )
         effort = Effort(repeats=1, seconds=0)
     answers = []
     with tempfile.TemporaryDirectory() as folder, Seats(machine.cores) as crew:
@@ -76,6 +88,27 @@ def ask(name: str, folder: Path, crew: Crew, effort: Effort, sizes: Sizes) -> An
 
         made = folder / name
         return harness.answer(made, crew, effort, n_patients=sizes.n_patients, cores=sizes.cores)
+    if name == "scale":
+        from benchmarks import scale
+
+        return scale.answer(
+            folder / name,
+            n_trials=sizes.n_trials,
+            n_collected=sizes.n_trials // 10,
+            n_patients=sizes.n_patients,
+        )
+    if name == "study":
+        from benchmarks import whole_study
+
+        study = whole_study.Size()
+        few = slice(-sizes.n_levels, None)
+        size = replace(
+            study,
+            ratios=study.ratios[few],
+            fractions=study.fractions[few],
+            epochs=sizes.n_epochs,
+        )
+        return whole_study.answer(folder / name, size)
     from benchmarks import decode, steps
     from benchmarks.material import large_images, small_images
 

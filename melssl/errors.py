@@ -65,6 +65,10 @@ class ArtifactError(MelsslError):
     """Something on disk is damaged, missing or of another version."""
 
 
+class Interrupted(KeyboardInterrupt):  # a wish, no error
+    """A training was asked to end before its end; its state is saved first."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``"did you mean 'x'? known: a, b, x"`` for an unknown name."""
     names = sorted(known)

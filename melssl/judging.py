@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -152,8 +154,15 @@ def replicates(predictions: Predictions) -> dict[str, np.ndarray]:
 
 
 def _embeddings(place: Place, n_samples: int) -> np.ndarray:
-    embeddings: np.ndarray = np.load(place.inputs["embed"] / EMBEDDINGS, allow_pickle=False)
-    return _whole(embeddings, n_samples, place)
+    path = place.inputs["embed"] / EMBEDDINGS
+    return _whole(_read(path, path.stat().st_mtime_ns), n_samples, place)
+
+
+@lru_cache(maxsize=1)  # the probes of an encoder come one after another
+def _read(path: Path, changed_ns: int) -> np.ndarray:
+    embeddings: np.ndarray = np.load(path, allow_pickle=False)
+    embeddings.flags.writeable = False
+    return embeddings
 
 
 def _layers(place: Place, n_samples: int) -> tuple[np.ndarray, ...]:

@@ -17,7 +17,7 @@ from melssl.data.sources.base import SourceConfig
 from melssl.errors import SpecError
 from melssl.settings import digest
 from melssl.spec import RunSpec, WithinFold
-from melssl.splits.budgets import LabelledSubset, labelled_subset
+from melssl.splits.budgets import LabelledSubset, every_draw_works, labelled_subset
 from melssl.splits.folds import Fold, FoldPlan, FoldSpec, make_folds
 
 
@@ -74,6 +74,11 @@ class Prepared:
         """Return the samples whose labels the run may use."""
         frame, n_classes = self.cohort.frame, len(self.cohort.classes)
         return labelled_subset(frame, self.fold(spec), spec.budget, spec.folds.seed, n_classes)
+
+    def every_draw_works(self, spec: RunSpec) -> bool:
+        """Say whether the run's budget can be drawn whatever its draw is; False: not for sure."""
+        frame, n_classes = self.cohort.frame, len(self.cohort.classes)
+        return every_draw_works(frame, self.fold(spec), spec.budget, n_classes)
 
 
 def prepare(
@@ -197,8 +202,13 @@ def _at(plan: FoldPlan, fold: int) -> Fold:
     return plan.folds[fold]
 
 
+def folds_file(cohort: Cohort, spec: FoldSpec, folder: Path) -> Path:
+    """Return where the folds of a cohort are kept."""
+    return folder / f"{cohort.digest}-{digest(spec.plain())}.json"
+
+
 def _folds(cohort: Cohort, spec: FoldSpec, folder: Path) -> FoldPlan:
-    path = folder / f"{cohort.digest}-{digest(spec.plain())}.json"
+    path = folds_file(cohort, spec, folder)
     if path.exists():
         return FoldPlan.load(path)
     plan = make_folds(cohort.frame, spec, len(cohort.classes), cohort.digest)

@@ -108,7 +108,16 @@ def with_overrides(settings: Chosen, overrides: Sequence[str]) -> Chosen:
 
 def digest(payload: object) -> str:
     """Return 20 hex digits that identify JSON-ready ``payload``, whatever its key order."""
-    text = json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashed(canonical(payload))
+
+
+def canonical(payload: object) -> str:
+    """Return the one JSON text of ``payload``: names sorted, no blanks, no NaN."""
+    return json.dumps(payload, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def hashed(text: str) -> str:
+    """Return 20 hex digits that identify a canonical text."""
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 

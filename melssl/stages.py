@@ -13,34 +13,48 @@ other stage's key: it is a way to a pretraining that would be the same without i
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal
 
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.payloads import Parts, Payload, Said, said
 from melssl.pool import pool
 from melssl.prepared import Prepared
+from melssl.runs import Run
 from melssl.settings import Json, digest
 from melssl.spec import STAGE_VERSIONS, RunSpec
+from melssl.splits.budgets import BudgetSpec
 
 Kind = Literal["trunk", "pretrain", "embed", "adapt"]
+Needs = tuple[tuple[Kind, str], ...]
 LENGTH = ("epochs", "min_steps", "warmup_share", "decay_share")
-Payload = dict[str, Json]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
     """A piece of work, identified by what it depends on.
 
     A part of a training knows its first step, and the step before which it ends if that is not the
-    training's last.
+    training's last. Of the runs that need a stage, ``run`` is the first.
     """
 
     kind: Kind
     key: str
-    spec: RunSpec
-    payload: Payload
-    needs: tuple[tuple[Kind, str], ...] = ()
+    run: Run
+    parts: Parts
+    needs: Needs = ()
     first_step: int = 0
     end_step: int | None = None
+
+    @property
+    def spec(self) -> RunSpec:
+        """The run's spec."""
+        return self.run.spec
+
+    @property
+    def payload(self) -> Payload:
+        """All that the key covers."""
+        return self.parts.payload
 
     @property
     def family(self) -> str:
@@ -68,17 +82,72 @@ def stages(spec: RunSpec, prepared: Prepared) -> tuple[Stage, ...]:
             protocol asks for.
 
     """
-    if spec.method_class.sees == "metadata":
-        spec = spec.replace(protocol=LinearProbe(), seed=0)
-        chain = [_stage("embed", spec, _table(spec, prepared))]
-    else:
-        spec.protocol.check(spec.backbone, spec.image_px, prepared.cohort)
-        chain = [_stage("pretrain", spec, _pretraining(spec, prepared))]
-        if spec.protocol.reads != "weights":
-            payload = _pixels(spec, prepared) | spec.protocol.encoded()
-            chain.append(_stage("embed", spec, payload, chain[0]))
-    chain.append(_stage("adapt", spec, _judging(spec, prepared), chain[-1]))
-    return tuple(chain)
+    return Chains(spec, prepared).at(Run.of(spec))
+
+
+class Chains:
+    """The stages of runs that have one ``base``: what they share is said once.
+
+    Raises:
+        SpecError, BackboneError, CohortError: as ``stages`` does.
+
+    """
+
+    def __init__(self, base: RunSpec, prepared: Prepared) -> None:
+        self._blind = base.method_class.sees == "metadata"
+        if self._blind:
+            base = base.replace(protocol=LinearProbe(), seed=0)
+        else:
+            base.protocol.check(base.backbone, base.image_px, prepared.cohort)
+        self._base, self._folds = base, prepared.folds.digest
+        self._encoded = said(_encoding(base, prepared))
+        self._trained = said(_training(base, prepared))
+        judging = _pixels(base, prepared) | {"protocol": base.protocol.keyed()}
+        self._judged = said(judging)
+        self._ways: dict[tuple[int, int, int | None], _Way] = {}
+
+    def at(self, run: Run) -> tuple[Stage, ...]:
+        """Return the stages of one of the runs, in order."""
+        seed = 0 if self._blind else run.seed
+        run = Run(base=self._base, fold=run.fold, draw=run.draw, seed=seed)
+        labels = run.draw if self._base.method_class.uses_labels else None
+        place = (run.fold, run.seed, labels)
+        if place not in self._ways:
+            self._ways[place] = self._way(run)
+        way = self._ways[place]
+        parts = Parts((way.judged, _budget(self._base.budget, run.draw)))
+        last = Stage(kind="adapt", key=parts.key, run=run, parts=parts, needs=way.needs)
+        return (*way.stages, last)
+
+    def _way(self, run: Run) -> _Way:
+        needs: Needs = ()
+        way = []
+        if not self._blind:
+            way.append(_stage("pretrain", run, self._pretraining(run), needs))
+            needs = (("pretrain", way[-1].key),)
+        if self._base.protocol.reads != "weights":
+            way.append(_stage("embed", run, self._encoded, needs))
+            needs = (("embed", way[-1].key),)
+        own = said({"folds": self._folds, "fold": run.fold, "seed": run.seed})
+        judged = _head("adapt", needs) | self._judged | own
+        return _Way(stages=tuple(way), needs=needs, judged=judged)
+
+    def _pretraining(self, run: Run) -> Said:
+        own = said({"seed": run.seed})
+        if self._base.method_class.trains:
+            own |= said({"folds": self._folds, "fold": run.fold})
+        if self._base.method_class.uses_labels:
+            own |= _budget(self._base.budget, run.draw)
+        return self._trained | own
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Way:
+    """What leads to the runs of a fold and seed, and what their last stages share."""
+
+    stages: tuple[Stage, ...]
+    needs: Needs
+    judged: Said
 
 
 def trunk(pretrain: Stage, prepared: Prepared) -> Stage | None:
@@ -86,73 +155,64 @@ def trunk(pretrain: Stage, prepared: Prepared) -> Stage | None:
 
     None where pretrainings of other lengths have no part in common with it.
     """
-    spec = pretrain.spec
-    if not (spec.method_class.trains and spec.pretraining.shares_trunk):
+    base = pretrain.run.base
+    if not (base.method_class.trains and base.pretraining.shares_trunk):
         return None
-    seen = pool(spec, prepared)
+    seen = pool(pretrain.spec, prepared)
     end_step = seen.training.anneals_from(seen.training.steps(len(seen.rows)).total)
     if end_step == 0:
         return None
-    payload = _pretraining(spec, prepared)
-    schedule = {k: v for k, v in spec.pretraining.keyed().items() if k not in LENGTH}
-    payload |= {"pretraining": schedule, "end_step": end_step}
-    return replace(_stage("trunk", spec, payload), end_step=end_step)
+    schedule = {k: v for k, v in base.pretraining.keyed().items() if k not in LENGTH}
+    own = said({"pretraining": schedule, "end_step": end_step})
+    parts = Parts((*pretrain.parts.parts, _head("trunk", ()), own))
+    return Stage(kind="trunk", key=parts.key, run=pretrain.run, parts=parts, end_step=end_step)
 
 
-def _pretraining(spec: RunSpec, prepared: Prepared) -> Payload:
+def _training(base: RunSpec, prepared: Prepared) -> Payload:
+    """Return what the pretrainings of all runs have in common."""
     payload: Payload = {
-        "backbone": spec.backbone.keyed(),
-        "image_px": spec.image_px,
-        "method": spec.method.keyed(),
-        "seed": spec.seed,
+        "backbone": base.backbone.keyed(),
+        "image_px": base.image_px,
+        "method": base.method.keyed(),
     }
-    if spec.init is not None:
-        payload["init"] = spec.keyed()["init"]
-    if not spec.method_class.trains:
+    if base.init is not None:
+        payload["init"] = base.keyed()["init"]
+    if not base.method_class.trains:
         return payload
-    payload |= _pixels(spec, prepared) | _fold(spec, prepared)
+    payload |= _pixels(base, prepared)
     payload |= {
-        "pool": spec.pool,
-        "views": spec.views.keyed(),
-        "pretraining": spec.pretraining.keyed(),
+        "pool": base.pool,
+        "views": base.views.keyed(),
+        "pretraining": base.pretraining.keyed(),
     }
-    if spec.pool_size != 1:
-        payload["pool_size"] = spec.pool_size
-    if spec.pool == "external" and prepared.external is not None:
+    if base.pool_size != 1:
+        payload["pool_size"] = base.pool_size
+    if base.pool == "external" and prepared.external is not None:
         payload["external"] = prepared.external.cohort.digest
-    if spec.method_class.uses_labels:
-        payload["budget"] = spec.budget.keyed()
     return payload
 
 
-def _table(spec: RunSpec, prepared: Prepared) -> Payload:
-    return {"cohort": prepared.cohort.digest, "method": spec.method.keyed()}
+def _encoding(base: RunSpec, prepared: Prepared) -> Payload:
+    if base.method_class.sees == "metadata":
+        return {"cohort": prepared.cohort.digest, "method": base.method.keyed()}
+    return _pixels(base, prepared) | base.protocol.encoded()
 
 
-def _pixels(spec: RunSpec, prepared: Prepared) -> Payload:
-    return {"cohort": prepared.cohort.digest, "store": [spec.store_side, spec.fit]}
+def _pixels(base: RunSpec, prepared: Prepared) -> Payload:
+    return {"cohort": prepared.cohort.digest, "store": [base.store_side, base.fit]}
 
 
-def _fold(spec: RunSpec, prepared: Prepared) -> Payload:
-    return {"folds": prepared.folds.digest, "fold": spec.fold}
+@lru_cache(maxsize=8192)  # the cells of a budget share it
+def _budget(base: BudgetSpec, draw: int) -> Said:
+    return said({"budget": base.replace(draw=draw).keyed()})
 
 
-def _judging(spec: RunSpec, prepared: Prepared) -> Payload:
-    return {
-        **_pixels(spec, prepared),
-        **_fold(spec, prepared),
-        "budget": spec.budget.keyed(),
-        "protocol": spec.protocol.keyed(),
-        "seed": spec.seed,
-    }
+def _head(kind: Kind, needs: Needs) -> Said:
+    version = STAGE_VERSIONS["pretrain" if kind == "trunk" else kind]
+    needed: list[Json] = [list(need) for need in needs]
+    return said({"stage": kind, "numbers_version": version, "needs": needed})
 
 
-def _stage(kind: Kind, spec: RunSpec, payload: Payload, before: Stage | None = None) -> Stage:
-    needs: tuple[tuple[Kind, str], ...] = ((before.kind, before.key),) if before else ()
-    whole: Payload = {
-        "stage": kind,
-        "numbers_version": STAGE_VERSIONS["pretrain" if kind == "trunk" else kind],
-        "needs": [list(need) for need in needs],
-        **payload,
-    }
-    return Stage(kind=kind, key=digest(whole), spec=spec, payload=whole, needs=needs)
+def _stage(kind: Kind, run: Run, payload: Said, needs: Needs) -> Stage:
+    parts = Parts((_head(kind, needs), payload))
+    return Stage(kind=kind, key=parts.key, run=run, parts=parts, needs=needs)

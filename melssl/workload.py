@@ -1,4 +1,4 @@
-"""Workload: how much a stage has to do, and what a unit of it costs here."""
+"""Workload: how much a stage has to do and to keep, and what a unit of work costs here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from melssl.evaluation.protocols.patient_set import PatientSet
 from melssl.evaluation.protocols.probe import Probe
 from melssl.evaluation.protocols.set_head import Album, SetFeed
 from melssl.evaluation.protocols.tuning import Tuning
+from melssl.judging import INTERVAL_METRICS, RESAMPLES
 from melssl.methods.pool import PoolFeed
 from melssl.pool import Pool, pool
 from melssl.prepared import Prepared
@@ -23,6 +24,8 @@ from melssl.stages import Stage
 from melssl.training.calibration import NoiseImages, seconds_per_image
 from melssl.training.devices import Rank, Runtime
 from melssl.training.optim import TrainSpec
+
+BYTES, ROW_BYTES, FILE_BYTES = 4, 100, 20_000  # of a number, a row of a table, the small files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,24 +102,14 @@ def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
     torch.set_num_threads(threads)
     rank = Rank(0, 1, torch.device(Runtime().device_kind()))
     if stage.kind in ("trunk", "pretrain") and spec.method_class.trains:
-        training, rows = spec.pretraining, np.arange(spec.pretraining.batch_size)
-        classes = rows % 2 if spec.method_class.uses_labels else None
-        columns = pool(spec, prepared).metadata if spec.method_class.reads_metadata else None
-        metadata = None if columns is None else columns[rows % len(columns)]
-        seen = Pool(
-            rows=rows,
-            sample_ids=rows,
-            patients=rows,
-            training=training,
-            target=classes,
-            metadata=metadata,
-        )
+        rows = np.arange(spec.pretraining.batch_size)
+        seen = _noise_pool(spec, prepared, rows)
         method = build_method(spec, seen, len(prepared.cohort.classes))
         recipes = method.recipes(spec.method, spec.views)
-        feed = PoolFeed(noise, rows, rows, recipes, spec.image_px, classes, metadata)
+        feed = PoolFeed(noise, rows, rows, recipes, spec.image_px, seen.target, seen.metadata)
         if method.looks_at:
             method.look(feed.sample(method.looks_at, Seed(0)))
-        return seconds_per_image(method, feed, training, rank)
+        return seconds_per_image(method, feed, spec.pretraining, rank)
     if stage.kind == "adapt" and isinstance(spec.protocol, Tuning):
         protocol = spec.protocol.replace(frozen_share=0.0)
         rows = np.arange(protocol.training.batch_size)
@@ -127,6 +120,38 @@ def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
     if stage.kind == "adapt" and isinstance(spec.protocol, PatientSet):
         return _patients(spec, spec.protocol, prepared, rank)
     return None
+
+
+def _noise_pool(spec: RunSpec, prepared: Prepared, rows: np.ndarray) -> Pool:
+    """Return a batch of a pool of noise, with what the method reads beside images."""
+    columns = pool(spec, prepared).metadata if spec.method_class.reads_metadata else None
+    return Pool(
+        rows=rows,
+        sample_ids=rows,
+        patients=rows,
+        training=spec.pretraining,
+        target=rows % 2 if spec.method_class.uses_labels else None,
+        metadata=None if columns is None else columns[rows % len(columns)],
+    )
+
+
+def footprint(stage: Stage, prepared: Prepared) -> float:
+    """Return about how many bytes a stage leaves, from the shapes of its numbers."""
+    spec, n = stage.spec, len(prepared.cohort)
+    if stage.kind == "adapt":
+        replicates = RESAMPLES.n * len(INTERVAL_METRICS) * BYTES
+        return replicates + ROW_BYTES * n / spec.folds.n_folds + FILE_BYTES
+    if spec.method_class.sees == "metadata":
+        return float(n * ROW_BYTES)
+    if stage.kind == "embed":
+        backbone = build_backbone(spec)
+        n_maps = len(backbone.stages()) if spec.protocol.encoded() else 1
+        return float(n * backbone.width * n_maps * BYTES + FILE_BYTES)
+    rows = np.arange(spec.pretraining.batch_size)
+    method = build_method(spec, _noise_pool(spec, prepared, rows), len(prepared.cohort.classes))
+    weights = sum(weight.numel() for weight in method.state_dict().values()) * BYTES
+    # a training's state holds two moments of every weight beside it
+    return float((3 if stage.kind == "trunk" else 1) * weights + FILE_BYTES)
 
 
 def _patients(spec: RunSpec, protocol: PatientSet, prepared: Prepared, rank: Rank) -> float:

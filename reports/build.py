@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from reports.cells import LOST, label, main_metric, others, varying
 from reports.exhibit import Entry, Exhibit, FigureExhibit, Grid, TableExhibit
 from reports.exhibits import exhibits_of
 from reports.exhibits.main_table import MainTable
-from reports.numbers import COUNT, GAIN, SCORE, SHARE, interval
+from reports.numbers import COUNT, GAIN, SCORE, SHARE, interval, number
 from reports.series import method_name
 
 MOST_ARMS = 6
@@ -39,7 +40,7 @@ class Target:
 def listing(table: TrialTable) -> Iterator[tuple[str, str | None]]:
     """Yield the name of every exhibit and why the study cannot have it, or None."""
     for exhibit in exhibits_of(table.info):
-        yield exhibit.name, exhibit.needs(table)
+        yield exhibit.name, exhibit.refusal(table)
 
 
 def write(table: TrialTable, target: Target, only: Sequence[str] = ()) -> Iterator[Path]:
@@ -58,7 +59,7 @@ def write(table: TrialTable, target: Target, only: Sequence[str] = ()) -> Iterat
         folder = target.folder(exhibit)
         if folder is None:
             continue
-        if exhibit.needs(table) is not None:
+        if exhibit.refusal(table) is not None:
             _remove(folder, exhibit.name)
             continue
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +71,7 @@ def _check_named(name: str, exhibits: dict[str, Exhibit], table: TrialTable) -> 
         close = difflib.get_close_matches(name, exhibits, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise TableError(f"no exhibit {name!r}; {hint}known: {', '.join(exhibits)}")
-    reason = exhibits[name].needs(table)
+    reason = exhibits[name].refusal(table)
     if reason is not None:
         raise TableError(f"study {table.info.name!r} cannot have {name!r}: {reason}")
 
@@ -85,6 +86,8 @@ def _write_one(exhibit: Exhibit, table: TrialTable, folder: Path) -> Iterator[Pa
         grid = exhibit.grid(frame, table.info)
         yield _text(folder / f"{exhibit.name}.tex", tabular.to_latex(grid, caption, exhibit.name))
         yield _text(folder / f"{exhibit.name}.md", tabular.to_markdown(grid, caption))
+        page = f"{tabular.to_html(grid)}<p>{escape(caption)}</p>\n"
+        yield _text(folder / f"{exhibit.name}.html", page)
     elif isinstance(exhibit, FigureExhibit):
         yield _text(folder / f"{exhibit.name}.txt", caption + "\n")
         yield from _pictures(exhibit, frame, table, folder)
@@ -110,12 +113,14 @@ def _text(path: Path, text: str) -> Path:
 
 
 def _remove(folder: Path, name: str) -> None:
-    for ending in (".csv", ".tex", ".md", ".txt", *FIGURE_FILES):
+    for ending in (".csv", ".tex", ".md", ".html", ".txt", *FIGURE_FILES):
         (folder / f"{name}{ending}").unlink(missing_ok=True)
 
 
 def summary(table: TrialTable) -> str:
     """Return the cells of the main metric for a terminal, one line each."""
+    if len(table.suggestions):
+        return _found(table)
     info, frame = table.info, MainTable().frame(table)
     factors = ["method", *varying(frame, others(info)), "label_fraction"]
     titles = [info.factor(name).label for name in factors[:-1]]
@@ -131,6 +136,15 @@ def summary(table: TrialTable) -> str:
         n_labels=len(factors) - 1,
     )
     return f"{info.name}: {style.found(info)}\n{tabular.to_text(grid)}{_saved(table)}"
+
+
+def _found(table: TrialTable) -> str:
+    """Return what became of a search's suggestions, and the best score, in one line."""
+    ended = table.suggestions
+    counts = ended["state"].value_counts()
+    told = ", ".join(f"{counts[state]} {state}" for state in counts.index)
+    best = number(ended["best"].iloc[-1], SCORE)
+    return f"{table.info.name}: {told}; best {main_metric(table.info).label} {best}"
 
 
 def _saved(table: TrialTable) -> str:

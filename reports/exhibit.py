@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,7 +15,12 @@ from ablations.table import StudyInfo, TrialTable
 
 @dataclass(frozen=True)
 class Exhibit(ABC):
-    """What every exhibit can say: what it needs, its numbers and its caption."""
+    """What every exhibit can say: what it needs, its numbers and its caption.
+
+    One that is ``of_search`` shows the suggestions of a search, all others the cells of a study.
+    """
+
+    of_search: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -30,6 +35,14 @@ class Exhibit(ABC):
     @abstractmethod
     def needs(self, table: TrialTable) -> str | None:
         """Return why this study cannot have the exhibit, or None if it can."""
+
+    def refusal(self, table: TrialTable) -> str | None:
+        """Return why the table cannot give the exhibit, or None if it can."""
+        if self.of_search and table.suggestions.empty:
+            return "is drawn of a search, and this is none"
+        if not self.of_search and len(table.suggestions):
+            return "a search has suggestions, and no cells"
+        return self.needs(table)
 
     @abstractmethod
     def frame(self, table: TrialTable) -> pd.DataFrame:

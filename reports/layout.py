@@ -135,7 +135,7 @@ def _wrapped(text: str, inches: float) -> str:
 
 def filled(text: str, letters: int) -> str:
     """Return text in lines of at most so many letters; words stay whole, also fine-tuning."""
-    return textwrap.fill(text, letters, break_on_hyphens=False)
+    return textwrap.fill(text, letters, break_on_hyphens=False, break_long_words=False)
 
 
 def _stamp(figure: Figure, info: StudyInfo) -> list[str]:
@@ -229,7 +229,7 @@ def _untouch(target: Sheet, *, names: bool) -> None:
         room = target.corner.get_window_extent().width / style.DPI
         letters = max(int(room / len(target.corner.get_xticks()) / LETTER), 8)
         shown = [label.get_text() for label in target.corner.get_xticklabels()]
-        wrapped = ["\n".join(textwrap.wrap(x, letters, break_long_words=False)) for x in shown]
+        wrapped = [filled(x, letters) for x in shown]
         target.corner.set_xticks(target.corner.get_xticks(), wrapped)
         if _touching(target.corner):
             target.corner.set_xticks(target.corner.get_xticks(), shown)

@@ -38,3 +38,12 @@ def tested(row_count: float, planned: float) -> str:
 def printed(text: str) -> str:
     """Return a number's text with a true minus sign."""
     return text.replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """Return ``45 s``, ``12 min``, ``3.5 h``; a dash where it is unknown."""
+    if is_empty(seconds):
+        return DASH
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,11 +1,13 @@
 """Which settings suit a label budget? Optuna, on inner folds of one outer fold's training patients.
 
 The outer fold's test patients are seen by nothing here, and by default no label outside the budget
-is either. Stop it at any time; the same command goes on, until --n-trials have ended. Examples:
+is either. Stop it at any time; the same command goes on, until --n-trials have ended. Started
+several times, all work at one search. docs/search.md tells what each option is for. Examples:
 
     python study/search.py --fraction 10% --n-trials 20
     python study/search.py --method mae --set backbone=small_vit --space method.mask_ratio=0.3:0.9
     python study/search.py --space "pretraining.lr=log:3e-4:1e-2,views=medical|imagenet"
+    python study/search.py --rungs 2 --pruner halving  # see docs/search.md for its schedule
 """
 
 from __future__ import annotations
@@ -30,10 +32,8 @@ from ablations.options import (
 from melssl.errors import SpecError
 
 if TYPE_CHECKING:
-    from ablations.search import Search
-    from ablations.search_command import SearchResult
-
-KEPT = ("method", "source", "data_root", "preset", "folds", "seeds")
+    from ablations.searching.command import SearchResult
+    from ablations.searching.design import Search, Tuning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,15 +63,41 @@ def _parser() -> argparse.ArgumentParser:
         "--space",
         default="",
         help="setting=low:high, setting=log:low:high or setting=a|b|c, separated by commas "
-        "(default: learning rate, weight decay, and the method's temperature or mask ratio)",
+        "(default: what pretraining, method and protocol declare)",
+    )
+    group.add_argument("--sampler", default="tpe", help="tpe (default) or random")
+    group.add_argument(
+        "--pruner",
+        default="",
+        help="after each inner fold: median (default), wilcoxon, none; at rungs: halving",
+    )
+    group.add_argument(
+        "--rungs", default="0", help="shorter pretrainings that judge first; 2: 1/9 and 1/3 (0)"
+    )
+    group.add_argument(
+        "--against", default="none", help="second objective: images or seconds (default: none)"
+    )
+    group.add_argument(
+        "--constrain",
+        default="collapse",
+        help="collapse: an encoder that collapsed is not the best (default); or none",
+    )
+    group.add_argument(
+        "--round", default="0", help="suggestions drawn together (default: one per worker)"
+    )
+    group.add_argument(
+        "--storage",
+        default="",
+        help="database for several hosts, postgresql+psycopg://user@host/name (default: a journal"
+        " file, for processes of one host)",
     )
     add_study_options(parser, factor=False)
     add_run_options(parser)
     return parser
 
 
-def _search_from(args: argparse.Namespace) -> Search:
-    from ablations.search import Tuning, make_search
+def _search_from(args: argparse.Namespace) -> tuple[Search, Tuning]:
+    from ablations.searching.design import Tuning, make_search
 
     beside = args.control != "no_pretext" or args.baselines
     if args.fractions or args.repeats or "," in args.method or beside:
@@ -92,6 +118,12 @@ def _search_from(args: argparse.Namespace) -> Search:
             "labels": args.labels,
             "n_trials": args.n_trials,
             "space": args.space,
+            "sampler": args.sampler,
+            "pruner": args.pruner or None,
+            "rungs": args.rungs,
+            "against": args.against,
+            "constrain": args.constrain,
+            "round_size": args.round,
         }
     )
     if tuning.labels == "budget" and not args.draws:
@@ -99,37 +131,56 @@ def _search_from(args: argparse.Namespace) -> Search:
     study = study_from(args, LABEL_FRACTION.name)
     if not args.name:
         size = f"{tuning.fraction:.4g}-fold{tuning.outer_fold}"
-        parts = ("search", study.baseline.method.name, study.baseline.cohort.source, args.preset)
+        preset = Path(args.preset).stem
+        parts = ("search", study.baseline.method.name, study.baseline.cohort.source, preset)
         study = study.replace(name="-".join([*filter(None, parts), size]))
-    return make_search(study, tuning)
+    return make_search(study, tuning), tuning
 
 
 def _run(args: argparse.Namespace) -> int:
     from ablations.ledger import ui_command
-    from ablations.search_command import run_search
+    from ablations.searching.command import run_search
 
-    result = run_search(_search_from(args), run_options(args))
+    search, tuning = _search_from(args)
+    options = run_options(args)
+    result = run_search(search, options, storage=args.storage, round_size=tuning.round_size)
     counts = ", ".join(f"{n} {name}" for name, n in result.findings.counts().items() if n)
     print(f"{counts}; trials in {result.table}")
-    print(f"runs: {ui_command(result.tracking_uri)}")
+    print(f"figures: python reports/make_figures.py --study {search.name}")
+    print(f"runs:    {ui_command(result.tracking_uri)}")
     if result.findings.best is None:
-        print("no trial is complete: see the reasons above; wider or other values may help")
+        print("no trial is complete without a collapse: see above; wider or other values may help")
         return 1
-    print(_best(args, result))
+    print(_best(result))
     return 0
 
 
-def _best(args: argparse.Namespace, result: SearchResult) -> str:
+def _front(result: SearchResult) -> str:
+    """Name what nothing beats in score without more compute, where both count."""
+    from ablations.searching.board import place_of
+    from ablations.searching.findings import mean_of
+
+    against = result.findings.search.way.against
+    if against == "none":
+        return ""
+    front = sorted(result.findings.front, key=lambda trial: float(trial.values[1]))
+    lines = [
+        f"  trial {place_of(t)}: {mean_of(t):.4f} for {t.values[1]:.0f} {against}" for t in front
+    ]
+    return "\n".join(["the front, cheapest first:", *lines, ""])
+
+
+def _best(result: SearchResult) -> str:
     """Say what was best and how to use it, and for whom it was chosen."""
+    from ablations.searching.board import place_of
+    from ablations.searching.findings import mean_of
+
     found, within = result.findings, result.findings.search.within
     assert found.best is not None
-    given = [(f"--{name.replace('_', '-')}", getattr(args, name)) for name in KEPT]
-    given += [("--fractions", args.fraction), *(("--set", text) for text in args.overrides)]
-    options = shlex.join(word for name, value in given if value for word in (name, value))
     return (
-        f"best: trial {found.best.number}, {found.best.value:.4f}:\n"
+        f"{_front(result)}best: trial {place_of(found.best)}, {mean_of(found.best):.4f}:\n"
         f"  {found.best_line}\n"
-        f"  python study/label_fraction.py {options} {found.best_line}\n"
+        f"  python study/label_fraction.py --preset {shlex.quote(str(result.preset))}\n"
         f"chosen without the test patients of outer fold {within.fold} of {within.folds.n_folds}; "
         "those of the other folds were among its patients,\n"
         "so a score on them with these settings is optimistic: search each outer fold to report one"

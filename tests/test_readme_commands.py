@@ -24,7 +24,22 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(r"(?:^<!-- *(?P<mark>.*?) *-->\n)?^```sh\n(?P<text>.*?)^```$", re.M | re.S)
 MARKS = {"runs", "needs data", None}
-ELSEWHERE = {"git", "cd", "conda", "pip", "export", ".", "source", "ls", "open", "tar", "unzip"}
+ELSEWHERE = {
+    "mkdir",
+    "chgrp",
+    "chmod",
+    "git",
+    "cd",
+    "conda",
+    "pip",
+    "export",
+    ".",
+    "source",
+    "ls",
+    "open",
+    "tar",
+    "unzip",
+}
 
 
 @dataclass(frozen=True)
@@ -103,7 +118,8 @@ def _resolve_python(arguments: list[str]) -> None:
     )
     given = {word.partition("=")[0] for word in arguments if word.startswith("--")} - {"--help"}
     start = arguments[:first_option]
-    length = 3 if start[0] == "-m" else 1  # -m module subcommand; positional values are not checked
+    # -m module subcommand [action]; positional values are not checked
+    length = (4 if start[2:3] == ["vault"] else 3) if start[0] == "-m" else 1
     known = options(sys.executable, *start[:length])
     assert given <= known, f"{shlex.join(arguments)}: no option {sorted(given - known)}"
 

@@ -29,16 +29,16 @@ LAYERS = (
     {"judging"},
     {"encoders", "artifacts"},
     {"stages", "pool"},
-    {"prepared"},
+    {"prepared", "runs", "kept"},
     {"spec"},
     {"audit", "evaluation", "methods", "splits"},
     {"training", "data"},
-    {"backbones", "statistics", "seeding", "settings", "files", "errors"},
+    {"backbones", "statistics", "payloads", "seeding", "settings", "space", "files", "errors"},
 )
 DOORS = {  # all that the harness may know of the core
     *("melssl.spec", "melssl.prepared", "melssl.stages", "melssl.pipeline", "melssl.workload"),
-    *("melssl.artifacts", "melssl.judging"),
-    *("melssl.errors", "melssl.settings", "melssl.seeding"),
+    *("melssl.runs", "melssl.artifacts", "melssl.judging", "melssl.kept"),
+    *("melssl.errors", "melssl.settings", "melssl.seeding", "melssl.space"),
     "melssl.evaluation.predictions",
     "melssl.evaluation.metrics",
     "melssl.evaluation.uncertainty",
@@ -47,6 +47,8 @@ DOORS = {  # all that the harness may know of the core
     *("melssl.statistics.levels", "melssl.statistics.labels_saved"),
     "melssl.statistics.training_sets",
     "melssl.audit.report",
+    "melssl.methods.base",  # whose embeddings are compared: what a search calls collapsed
+    "melssl.training.alerts",  # and how far it may go
     "melssl.methods.metadata",  # which cohorts can have a metadata-only arm
     "melssl.encoders",  # which backbone serves the method that a factor brings
     "melssl.training.devices",  # Runtime: where a stage runs

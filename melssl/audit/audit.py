@@ -99,6 +99,7 @@ class Audit:
     def save(self, path: Path) -> None:
         """Write JSON; the file appears whole or not at all."""
         plain = asdict(self) | {"spec": self.spec.plain(), "format": FORMAT}
+        plain["digest"] = digest(json.loads(json.dumps(plain)))
         write_atomically(path, json.dumps(plain, indent=1, allow_nan=False).encode())
 
     @classmethod
@@ -111,6 +112,8 @@ class Audit:
         """
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
+            if data.pop("digest", None) not in (None, digest(data)):
+                raise ValueError("it differs from its digest")
             if (found := data.pop("format")) != FORMAT:
                 raise ValueError(f"expected format {FORMAT}, got {found!r}")
             return TypeAdapter(cls).validate_python(data)

@@ -16,8 +16,9 @@ from melssl.methods.base import (
     PairConfig,
     PoolFacts,
     full_precision,
-    several_processes,
+    with_gradients,
 )
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 
@@ -34,12 +35,19 @@ class BarlowTwinsConfig(PairConfig):
     projection_width: int = Field(512, ge=8)
     hidden_width: int = Field(512, ge=8)
 
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="redundancy_weight", low=5e-4, high=5e-2, log=True),
+            Dimension(name="projection_width", low=64, high=1024, log=True, whole=True),
+        )
+
 
 class BarlowTwins(Method):
     """Cross-correlation between the projections of two views, pulled to the identity.
 
     ``L = sum_i (1 - C_ii)^2 + lambda sum_{i != j} C_ij^2``, ``C`` over the batch, each feature at
-    mean 0 and variance 1 (Zbontar et al. 2021, eq. 1 and 2). Over several processes C is averaged.
+    mean 0 and variance 1 (Zbontar et al. 2021, eq. 1 and 2). C is over the rows of all processes.
     """
 
     Config = BarlowTwinsConfig
@@ -50,13 +58,11 @@ class BarlowTwins(Method):
         self.head = BarlowTwinsProjectionHead(
             backbone.width, config.hidden_width, config.projection_width
         )
-        self.loss = BarlowTwinsLoss(
-            config.redundancy_weight, gather_distributed=several_processes()
-        )
+        self.loss = BarlowTwinsLoss(config.redundancy_weight)
 
     def step(self, batch: Batch) -> StepResult:
         """Return the distance of one batch's cross-correlation from the identity."""
         projection = self.head(self.backbone(torch.cat(batch.views)))
         with full_precision(projection):
-            first, second = projection.float().chunk(2)
+            first, second = (with_gradients(view) for view in projection.float().chunk(2))
             return StepResult(loss=self.loss(first, second))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 import torch.distributed
+from lightly.utils.dist import gather
 from pydantic import Field
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from melssl.backbones.base import Backbone, BackboneConfig, TokenBackbone
 from melssl.data.views import ViewRecipe
 from melssl.errors import BackboneError
 from melssl.settings import Later, Settings
+from melssl.space import Dimension
 from melssl.training.loop import Trainable
 from melssl.training.optim import TrainSpec
 
@@ -27,6 +29,10 @@ class MethodConfig(Settings):
 
     label: ClassVar[str]
     name: str
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return which of its settings a search varies, and between what; by default none."""
+        return ()
 
 
 class PairConfig(MethodConfig):
@@ -59,6 +65,10 @@ class Batch:
     samples in the pool, 0..N-1; ``patient`` (B,) an integer per patient; ``rng`` the stream, on the
     CPU, for the method's own draws (masks, shuffles); ``target`` (B,) the classes, for a method
     that uses labels; ``metadata`` (B, F) features in 0..1, for one that reads metadata.
+
+    Where several processes share a batch, they are samples ``first`` to ``first + B`` of its
+    ``n_whole``, and ``rng`` is the same for all: what is drawn for the whole batch and cut by
+    ``mine`` is what one process would have drawn.
     """
 
     views: tuple[Tensor, ...]
@@ -67,6 +77,17 @@ class Batch:
     rng: torch.Generator
     target: Tensor | None = None
     metadata: Tensor | None = None
+    n_whole: int = 0
+    first: int = 0
+
+    @property
+    def n_drawn(self) -> int:
+        """For how many samples to draw: those of all processes."""
+        return self.n_whole or len(self.place)
+
+    def mine(self, drawn: Tensor, dim: int = 0) -> Tensor:
+        """Return this process's part of what was drawn for ``n_drawn`` samples along ``dim``."""
+        return drawn.narrow(dim, self.first, len(self.place))
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -77,6 +98,23 @@ def full_precision(like: Tensor) -> torch.autocast:
 def several_processes() -> bool:
     """Say whether this process trains together with others."""
     return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def with_gradients(rows: Tensor) -> Tensor:
+    """Return the rows (P B, ...) of all processes, through which gradients pass to each."""
+    return torch.cat(gather(rows)) if several_processes() else rows
+
+
+def mean_count(count: Tensor) -> Tensor:
+    """Return the mean over processes of what a loss is divided by.
+
+    The mean of their losses is then what one process would have for the whole batch.
+    """
+    if not several_processes():
+        return count
+    shared = count.detach().double()
+    torch.distributed.all_reduce(shared)
+    return shared / torch.distributed.get_world_size()
 
 
 def with_tokens(name: str, backbone: Backbone) -> TokenBackbone:

@@ -22,6 +22,7 @@ from melssl.methods.base import (
     full_precision,
 )
 from melssl.methods.target import Target, annealed
+from melssl.space import Dimension
 from melssl.training.loop import Progress, StepResult
 
 FIRST_OF_BLUR = 20 / 11
@@ -39,6 +40,10 @@ class ByolConfig(PairConfig):
     momentum: float = Field(0.97, ge=0, le=1, description="of the target at first; 1 at last")
     projection_width: int = Field(128, ge=8)
     hidden_width: int = Field(512, ge=8)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (Dimension(name="momentum", low=0.9, high=0.999),)
 
 
 class Byol(Method):

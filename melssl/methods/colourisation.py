@@ -21,6 +21,7 @@ from melssl.methods.colour_bins import (
     rebalanced,
     soft_encoded,
 )
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 TARGET_STRIDE = 4  # colours are predicted at a quarter of the side, as in the paper
@@ -41,6 +42,13 @@ class ColourisationConfig(MethodConfig):
     )
     decoder_width: int = Field(64, ge=8)
     decoder_depth: int = Field(2, ge=1)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="n_bins", low=16, high=256, log=True, whole=True),
+            Dimension(name="uniform_share", low=0, high=1),
+        )
 
 
 class Colourisation(Method):

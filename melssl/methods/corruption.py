@@ -6,15 +6,17 @@ What is corrupted is drawn first, on the CPU, as boxes; it is applied after, on 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from melssl.methods.base import MethodConfig
+from melssl.methods.base import Batch, MethodConfig
 from melssl.methods.masking import MaskShape
+from melssl.methods.target import gathered
+from melssl.space import Dimension
 
 SIDES = (0.1, 0.3)  # of a group or block, share of the image's side; Atito et al. 2022 go to .3
 FIXED_SHARE = 0.5  # up to it every image is corrupted alike, above it the share varies
@@ -45,6 +47,13 @@ class CorruptionConfig(MethodConfig):
             )
         return self
 
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="mask_ratio", low=0.3, high=0.9),
+            Dimension(name="mask_shape", choices=("random", "block", "group")),
+        )
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CorruptionParams:
@@ -61,6 +70,20 @@ class CorruptionParams:
     total: Tensor
     donor: Tensor
     noise_seed: int
+    n_whole: int
+    first: int = 0
+
+    def of(self, batch: Batch) -> CorruptionParams:
+        """Return this process's part; donors and noise stay those of the whole batch."""
+        return replace(
+            self,
+            boxes=batch.mine(self.boxes),
+            alien=batch.mine(self.alien),
+            alien_or_noise=batch.mine(self.alien_or_noise),
+            total=batch.mine(self.total),
+            donor=batch.mine(self.donor),
+            first=batch.first,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +125,7 @@ def sample_corruption(
         total=total,
         donor=(torch.arange(n) + other) % n,
         noise_seed=int(torch.randint(2**62, (), generator=rng)),
+        n_whole=n,
     )
 
 
@@ -114,12 +138,15 @@ def corrupt(images: Tensor, params: CorruptionParams) -> Corrupted:
     alien, either, hidden = (first < count[:, None, None] for count in needed)
     noise = either & ~alien
     out = images.masked_fill(hidden[:, None], 0.0)
+    everyone, _ = gathered(images)
     if alien.any():
-        out = torch.where(alien[:, None], images[params.donor.to(images.device)], out)
+        out = torch.where(alien[:, None], everyone[params.donor.to(images.device)], out)
     if noise.any():
         # drawn where it is used: millions of numbers a step are too many to bring over
         stream = torch.Generator(images.device).manual_seed(params.noise_seed)
-        grain = torch.randn(images.shape, generator=stream, device=images.device)
+        size = (params.n_whole, *images.shape[1:])
+        grain = torch.randn(size, generator=stream, device=images.device)
+        grain = grain[params.first : params.first + len(images)]
         out = torch.where(noise[:, None], grain.to(images.dtype), out)
     return Corrupted(images=out, hidden=hidden, alien=alien, noise=noise)
 

@@ -13,6 +13,7 @@ from melssl.methods.base import Batch, PoolFacts, full_precision
 from melssl.methods.distillation import Centre, Distillation, DistillationConfig
 from melssl.methods.multi_crop import LARGE, between_views
 from melssl.methods.target import Target, annealed
+from melssl.space import Dimension
 from melssl.training.loop import Progress, StepResult
 
 
@@ -32,6 +33,13 @@ class DinoConfig(DistillationConfig):
     warmup_epochs: float = Field(0, ge=0, description="of the teacher's temperature")
     momentum: float = Field(0.9, ge=0, le=1, description="of the teacher at first; 1 at last")
     centre_momentum: float = Field(0.0, ge=0, lt=1, description="0: the last batch's mean")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="teacher_temperature", low=0.02, high=0.08, log=True),
+            Dimension(name="momentum", low=0.8, high=0.999),
+        )
 
 
 class Dino(Distillation):

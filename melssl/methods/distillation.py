@@ -122,6 +122,9 @@ class Centre(nn.Module):
         """Return scores (..., K) without the centre, and remember them for ``follow``."""
         rows = scores.flatten(0, -2)
         total, count = rows.sum(dim=0), rows.new_tensor(float(len(rows)))
+        if several_processes():
+            torch.distributed.all_reduce(total)
+            torch.distributed.all_reduce(count)
         self._seen = total, count
         return scores - torch.where(self.steps > 0, self.value, total / count.clamp(min=1))
 
@@ -131,9 +134,6 @@ class Centre(nn.Module):
         if self._seen is None:
             return
         total, count = self._seen
-        if several_processes():
-            torch.distributed.all_reduce(total)
-            torch.distributed.all_reduce(count)
         momentum = (self.steps / (self.steps + 1)).clamp(max=self.momentum)
         mean = (total / count.clamp(min=1)).to(self.value.dtype)
         self.value.lerp_(mean, (1 - momentum) * (count > 0))

@@ -20,6 +20,7 @@ from melssl.methods.base import (
     PoolFacts,
     full_precision,
 )
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 NO_CLASS = -1
@@ -41,6 +42,13 @@ class ExemplarConfig(PairConfig):
     margin: float = Field(0.5, gt=0, le=4, description="of squared distances in 0..4 (triplet)")
     projection_width: int = Field(128, ge=8, description="of the triplets' embedding")
     hidden_width: int = Field(256, ge=8)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies: what the chosen loss reads."""
+        copies = Dimension(name="copies", low=2, high=8, whole=True)
+        if self.loss == "triplet":
+            return (copies, Dimension(name="margin", low=0.1, high=2, log=True))
+        return (copies, Dimension(name="n_classes", low=64, high=8192, log=True, whole=True))
 
 
 class Exemplar(Method):

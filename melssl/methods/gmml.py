@@ -65,8 +65,8 @@ class Gmml(Method):
         """Return the error of what was corrupted."""
         (images,) = batch.views
         side = images.shape[-1]
-        params = sample_corruption(self.config, len(images), side, self.cell_px, batch.rng)
-        shown = corrupt(images, params)
+        params = sample_corruption(self.config, batch.n_drawn, side, self.cell_px, batch.rng)
+        shown = corrupt(images, params.of(batch))
         prediction = self.decoder(self.backbone.features(shown.images)[-1])
         with full_precision(prediction):
             whole = prediction[..., :side, :side].float()  # a net may round its last map up

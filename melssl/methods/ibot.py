@@ -14,6 +14,7 @@ from melssl.methods.distillation import Centre, Distillation, DistillationConfig
 from melssl.methods.masking import MaskShape, draw_masks
 from melssl.methods.multi_crop import LARGE, between_views
 from melssl.methods.target import Target, annealed
+from melssl.space import Dimension
 from melssl.training.loop import Progress, StepResult
 
 
@@ -34,6 +35,15 @@ class IBotConfig(DistillationConfig):
     mask_shape: MaskShape = Field("block", description="what is hidden together")
     whole_share: float = Field(0.5, ge=0, lt=1, description="share of views with nothing hidden")
     patch_weight: float = Field(1.0, gt=0, description="of the patch loss; the image's has 1")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="teacher_temperature", low=0.02, high=0.08, log=True),
+            Dimension(name="momentum", low=0.9, high=0.999),
+            Dimension(name="mask_ratio", low=0.2, high=0.6),
+            Dimension(name="patch_weight", low=0.3, high=3, log=True),
+        )
 
 
 class IBot(Distillation):
@@ -78,7 +88,8 @@ class IBot(Distillation):
     def step(self, batch: Batch) -> StepResult:
         """Return the sum of both losses; the large views pass each network together."""
         images = torch.cat(batch.views[:LARGE])
-        mask = self.masks(len(images), batch.rng).to(images.device)
+        drawn = self.masks(LARGE * batch.n_drawn, batch.rng).view(LARGE, batch.n_drawn, -1)
+        mask = batch.mine(drawn, dim=1).flatten(0, 1).to(images.device)
         tokens = self.backbone.encode_tokens(images, hidden=mask, mask_token=self.mask_token)
         shown = [tokens[:, 0]]
         if len(batch.views) > LARGE:

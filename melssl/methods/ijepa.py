@@ -17,6 +17,7 @@ from melssl.errors import BackboneError
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision, with_tokens
 from melssl.methods.masking import placed, places, rectangles, sized
 from melssl.methods.target import Target, annealed
+from melssl.space import Dimension
 from melssl.training.loop import Progress, StepResult
 
 LEAST_CONTEXT = 8  # an image whose context is less than the grid's eighth part is drawn again
@@ -38,6 +39,13 @@ class IJepaConfig(MethodConfig):
     decoder_width: int = Field(64, ge=16, multiple_of=8, description="of the predictor")
     decoder_depth: int = Field(2, ge=1, description="blocks of the predictor")
     decoder_heads: int = Field(4, ge=1, description="of the predictor")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="momentum", low=0.9, high=0.999),
+            Dimension(name="n_targets", low=1, high=8, whole=True),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,8 +110,9 @@ class IJepa(Method):
     def step(self, batch: Batch) -> StepResult:
         """Return the error of the predicted features."""
         (images,) = batch.views
-        blocks = draw_blocks(self.config, len(images), self.backbone.grid, batch.rng)
-        context, targets = blocks.context.to(images.device), blocks.targets.to(images.device)
+        blocks = draw_blocks(self.config, batch.n_drawn, self.backbone.grid, batch.rng)
+        context = batch.mine(blocks.context).to(images.device)
+        targets = batch.mine(blocks.targets).to(images.device)
         seen = self.backbone.encode_tokens(images, context)[:, 1:]
         each = list(targets.unbind(1))
         # one predictor pass for all targets: rows come back ordered by target, then by image

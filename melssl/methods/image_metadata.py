@@ -22,6 +22,7 @@ from melssl.methods.base import (
     full_precision,
     several_processes,
 )
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 
@@ -33,6 +34,10 @@ class ImageMetadataConfig(MethodConfig):
     temperature: float = Field(0.1, ge=0.001, le=10)
     projection_width: int = Field(128, ge=8)
     hidden_width: int = Field(256, ge=8)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (Dimension(name="temperature", low=0.03, high=1, log=True),)
 
 
 class ImageMetadata(Method):

@@ -26,6 +26,7 @@ from melssl.methods.tiles import (
     fitting_px,
     levelled,
 )
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 SPREAD_FIRST = 10**6  # more than any sum of distances: the smallest distance decides before it
@@ -44,6 +45,13 @@ class JigsawConfig(TileConfig):
         64 / 75, ge=0.5, le=1, description="side of a tile in its cell; the rest is gap and jitter"
     )
     grayscale: float = Field(0.3, ge=0, le=1, description="probability of an image without colour")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="n_permutations", low=8, high=512, log=True, whole=True),
+            Dimension(name="grayscale", low=0, high=1),
+        )
 
 
 class Jigsaw(Method):

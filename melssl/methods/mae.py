@@ -17,6 +17,7 @@ from melssl.data.views import ViewRecipe
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision, with_tokens
 from melssl.methods.masking import MaskShape, masks_of_ratio, places
 from melssl.settings import Later
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 
@@ -33,6 +34,14 @@ class MaeConfig(MethodConfig):
     decoder_depth: int = Field(2, ge=1)
     decoder_heads: int = Field(4, ge=1)
     normalise_target: bool = Field(True, description="per-patch mean 0 and variance 1")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="mask_ratio", low=0.3, high=0.9),
+            Dimension(name="mask_shape", choices=("random", "block", "group")),
+            Dimension(name="decoder_depth", low=1, high=4, whole=True),
+        )
 
 
 class Mae(Method):
@@ -70,7 +79,8 @@ class Mae(Method):
         """Return the reconstruction error of the hidden patches."""
         (images,) = batch.views
         grid = self.backbone.grid
-        mask = masks_of_ratio(self.mask_shape, len(images), grid, self.mask_ratio, batch.rng)
+        drawn = masks_of_ratio(self.mask_shape, batch.n_drawn, grid, self.mask_ratio, batch.rng)
+        mask = batch.mine(drawn)
         kept, hidden = places(~mask).to(images.device), places(mask).to(images.device)
         prediction = self.predict(self._decode(self.backbone.encode_tokens(images, kept), kept))
         with full_precision(prediction):

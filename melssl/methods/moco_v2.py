@@ -19,6 +19,7 @@ from melssl.methods.base import (
     full_precision,
 )
 from melssl.methods.target import Target, gathered
+from melssl.space import Dimension
 from melssl.training.loop import Progress, StepResult
 
 POOL_PER_QUEUE = 4
@@ -38,6 +39,13 @@ class MoCoV2Config(PairConfig):
     queue_size: int = Field(4096, ge=2, description="keys kept; at most a quarter of the pool")
     projection_width: int = Field(128, ge=8)
     hidden_width: int = Field(512, ge=8)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="temperature", low=0.05, high=1, log=True),
+            Dimension(name="momentum", low=0.9, high=0.999),
+        )
 
 
 class MoCoV2(Method):

@@ -22,6 +22,7 @@ from melssl.methods.base import (
 )
 from melssl.methods.byol import asymmetric
 from melssl.methods.target import Target, annealed, key_contrast
+from melssl.space import Dimension
 from melssl.training.loop import Progress, StepResult
 
 
@@ -39,6 +40,13 @@ class MoCoV3Config(PairConfig):
     projection_width: int = Field(256, ge=8)
     hidden_width: int = Field(512, ge=8)
     freeze_patches: bool = Field(True, description="leave a ViT's patch projection as it began")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="temperature", low=0.05, high=1, log=True),
+            Dimension(name="momentum", low=0.9, high=0.999),
+        )
 
 
 class MoCoV3(Method):

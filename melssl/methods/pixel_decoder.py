@@ -8,6 +8,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from melssl.methods.base import mean_count
+
 
 class PixelDecoder(nn.Module):
     """An MLP with GELU at every place of a map, whose outputs are the pixels of that place.
@@ -41,4 +43,4 @@ def hidden_l1(prediction: Tensor, images: Tensor, hidden: Tensor) -> Tensor:
     ``hidden`` (B, S, S) bool holds the pixels H; images are (B, 3, S, S).
     """
     error = (prediction - images).abs().mean(dim=1)
-    return (error * hidden).sum() / hidden.sum().clamp(min=1)
+    return (error * hidden).sum() / mean_count(hidden.sum()).clamp(min=1)

@@ -59,7 +59,9 @@ class PoolFeed:
             views=tuple(views),
             place=torch.from_numpy(mine),
             patient=torch.from_numpy(self.patients[mine]),
-            rng=draw.child("method", rank.index).torch(),
+            rng=draw.child("method", 0).torch(),
+            n_whole=len(places),
+            first=share.start,
             target=self._of(self.target, mine, rank),
             metadata=self._of(self.metadata, mine, rank),
         )

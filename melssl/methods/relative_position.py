@@ -22,6 +22,7 @@ from melssl.methods.tiles import (
     fitting_px,
     levelled,
 )
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 SIDES = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # down, right
@@ -41,6 +42,13 @@ class RelativePositionConfig(TileConfig):
     colour_drop: float = Field(
         0.5, ge=0, le=1, description="probability that a tile keeps one channel only"
     )
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="gap", low=0, high=1),
+            Dimension(name="colour_drop", low=0, high=1),
+        )
 
 
 class RelativePosition(Method):

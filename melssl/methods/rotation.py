@@ -13,6 +13,7 @@ from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
 from melssl.methods.answers import share_right
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 N_TURNS = 4
@@ -27,6 +28,10 @@ class RotationConfig(MethodConfig):
         "four_copies",
         description="all four rotations of each image in the batch, or one, fixed before training",
     )
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (Dimension(name="mode", choices=("four_copies", "fixed")),)
 
 
 class Rotation(Method):

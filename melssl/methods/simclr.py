@@ -18,6 +18,7 @@ from melssl.methods.base import (
     full_precision,
     several_processes,
 )
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 
@@ -29,6 +30,13 @@ class SimClrConfig(PairConfig):
     temperature: float = Field(0.2, gt=0.01, le=10)
     projection_width: int = Field(128, ge=8)
     hidden_width: int = Field(512, ge=8)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="temperature", low=0.05, high=1, log=True),
+            Dimension(name="projection_width", low=32, high=512, log=True, whole=True),
+        )
 
 
 class SimClr(Method):

@@ -11,8 +11,16 @@ from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone, TokenBackbone
 from melssl.data.views import ViewRecipe
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import (
+    Batch,
+    Method,
+    MethodConfig,
+    PoolFacts,
+    full_precision,
+    mean_count,
+)
 from melssl.methods.masking import MaskShape, masks_of_ratio
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 FLAT = 0.01  # variance below which a unit is bare skin, whose noise is not to be blown up
@@ -32,6 +40,13 @@ class SimMimConfig(MethodConfig):
         8, ge=2, description="units along a side; the nearest number that divides grid or image"
     )
     normalise_target: bool = Field(True, description="per unit and channel, mean 0 and variance 1")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="mask_ratio", low=0.3, high=0.9),
+            Dimension(name="mask_shape", choices=("random", "block", "group")),
+        )
 
 
 class SimMim(Method):
@@ -71,9 +86,10 @@ class SimMim(Method):
     def step(self, batch: Batch) -> StepResult:
         """Return the error of the hidden pixels."""
         (images,) = batch.views
-        mask = masks_of_ratio(
-            self.mask_shape, len(images), self.units, self.mask_ratio, batch.rng
-        ).to(images.device)
+        drawn = masks_of_ratio(
+            self.mask_shape, batch.n_drawn, self.units, self.mask_ratio, batch.rng
+        )
+        mask = batch.mine(drawn).to(images.device)
         units = mask.view(-1, *self.units)
         prediction = self.predict(self.encode(images, units))
         height, width = images.shape[-2:]
@@ -81,7 +97,7 @@ class SimMim(Method):
             pixels = F.pixel_shuffle(prediction.float(), self.cell_px)[..., :height, :width]
             gap = (pixels - self.target(images.float())).abs()
             hidden = enlarged(units, (height, width))[:, None]
-            loss = (gap * hidden).sum() / (3 * hidden.sum())
+            loss = (gap * hidden).sum() / (3 * mean_count(hidden.sum()))
         return StepResult(loss=loss, parts={"mask_ratio": mask.float().mean()})
 
     def target(self, images: Tensor) -> Tensor:

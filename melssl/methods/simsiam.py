@@ -18,6 +18,7 @@ from melssl.methods.base import (
     full_precision,
 )
 from melssl.methods.byol import unit_spread
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 from melssl.training.optim import Rate
 
@@ -34,6 +35,13 @@ class SimSiamConfig(PairConfig):
     name: Literal["simsiam"] = "simsiam"
     projection_width: int = Field(512, ge=8)
     hidden_width: int = Field(512, ge=8, description="of the projector")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="projection_width", low=64, high=1024, log=True, whole=True),
+            Dimension(name="hidden_width", low=64, high=1024, log=True, whole=True),
+        )
 
 
 class SimSiam(Method):

@@ -26,6 +26,7 @@ from melssl.methods.base import (
 from melssl.methods.corruption import CorruptionConfig, corrupt, sample_corruption
 from melssl.methods.pixel_decoder import PixelDecoder, as_map
 from melssl.methods.rotation import N_TURNS
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 from melssl.training.optim import Rate
 
@@ -42,6 +43,13 @@ class SitConfig(CorruptionConfig, PairConfig):
     projection_width: int = Field(256, ge=8)
     hidden_width: int = Field(256, ge=8, description="of the projector and of the decoder")
     decoder_depth: int = Field(3, ge=1)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            *super().space(),
+            Dimension(name="temperature", low=0.1, high=1, log=True),
+        )
 
 
 class Sit(Method):
@@ -77,10 +85,11 @@ class Sit(Method):
 
     def step(self, batch: Batch) -> StepResult:
         """Return the weighted losses; both views pass the encoder together."""
-        turns = torch.randint(N_TURNS, (2, len(batch.views[0])), generator=batch.rng)
+        turns = torch.randint(N_TURNS, (2, batch.n_drawn), generator=batch.rng)
+        turns = batch.mine(turns, dim=1)
         wanted = [turned(view, turn) for view, turn in zip(batch.views, turns, strict=True)]
         # view by view: no image gets pieces of its own other view
-        shown = [self._corrupted(images, batch.rng) for images in wanted]
+        shown = [self._corrupted(images, batch) for images in wanted]
         tokens = self.backbone.encode_tokens(torch.cat(shown), prefix=self.rotation_token)
         projection, scores = self.projector(tokens[:, 0]), self.tell(tokens[:, 1])
         pixels = self.decoder(as_map(tokens[:, 2:]))
@@ -102,10 +111,10 @@ class Sit(Method):
         """Let the weights of the losses settle in hundreds of steps; the paper has 800 epochs."""
         return Rate(scale=10) if name == "log_variance" else Rate()
 
-    def _corrupted(self, images: Tensor, rng: torch.Generator) -> Tensor:
+    def _corrupted(self, images: Tensor, batch: Batch) -> Tensor:
         side, patch_px = images.shape[-1], self.backbone.patch_px
-        params = sample_corruption(self.config, len(images), side, patch_px, rng)
-        return corrupt(images, params).images
+        params = sample_corruption(self.config, batch.n_drawn, side, patch_px, batch.rng)
+        return corrupt(images, params.of(batch)).images
 
 
 def uncertainty_weighted(losses: Tensor, log_variance: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from melssl.methods.base import (
 from melssl.methods.corruption import CorruptionConfig, corrupt, sample_corruption
 from melssl.methods.pixel_decoder import PixelDecoder, as_map, hidden_l1
 from melssl.methods.target import Target, annealed, key_contrast
+from melssl.space import Dimension
 from melssl.training.loop import Progress, StepResult
 
 
@@ -45,6 +46,14 @@ class Sit2022Config(CorruptionConfig, PairConfig):
     projection_width: int = Field(256, ge=8)
     hidden_width: int = Field(256, ge=8, description="of the projector and of the decoder")
     decoder_depth: int = Field(3, ge=1)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            *super().space(),
+            Dimension(name="temperature", low=0.05, high=1, log=True),
+            Dimension(name="reconstruction_weight", low=0.5, high=20, log=True),
+        )
 
 
 class Sit2022(Method):
@@ -79,11 +88,10 @@ class Sit2022(Method):
 
     def step(self, batch: Batch) -> StepResult:
         """Return contrast and reconstruction; both corrupted views pass the student together."""
-        side, patch_px = batch.views[0].shape[-1], self.backbone.patch_px
+        how = (self.config, batch.n_drawn, batch.views[0].shape[-1], self.backbone.patch_px)
         # view by view: no image gets pieces of its own other view
         shown = [
-            corrupt(v, sample_corruption(self.config, len(v), side, patch_px, batch.rng))
-            for v in batch.views
+            corrupt(view, sample_corruption(*how, batch.rng).of(batch)) for view in batch.views
         ]
         tokens = self.backbone.encode_tokens(torch.cat([one.images for one in shown]))
         pixels = self.decoder(as_map(tokens[:, 1:]))

@@ -16,6 +16,7 @@ from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
 from melssl.methods.base import Batch, MethodConfig, PoolFacts, full_precision, several_processes
 from melssl.methods.labelled import Labelled, LabelledConfig
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 
@@ -27,6 +28,10 @@ class SupConConfig(LabelledConfig):
     temperature: float = Field(0.1, ge=0.001, le=10)
     projection_width: int = Field(128, ge=8)
     hidden_width: int = Field(512, ge=8)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (Dimension(name="temperature", low=0.05, high=1, log=True),)
 
 
 class SupCon(Labelled):

@@ -21,6 +21,7 @@ from melssl.methods.multi_crop import (
     unit_prototypes,
 )
 from melssl.methods.target import gathered
+from melssl.space import Dimension
 from melssl.training.loop import Progress, StepResult
 
 POOL_PER_QUEUE = 4
@@ -46,6 +47,14 @@ class SwavConfig(MultiCropConfig):
     frozen_epochs: float = Field(1, ge=0, description="epochs in which the prototypes stay")
     projection_width: int = Field(128, ge=8)
     hidden_width: int = Field(512, ge=8)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="temperature", low=0.05, high=0.5, log=True),
+            Dimension(name="epsilon", low=0.01, high=0.2, log=True),
+            Dimension(name="prototypes", low=30, high=1000, log=True, whole=True),
+        )
 
 
 class Swav(MultiCrop):

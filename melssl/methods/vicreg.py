@@ -7,9 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from lightly.loss.vicreg_loss import covariance_loss, invariance_loss, variance_loss
 from lightly.models.modules.heads import VICRegProjectionHead
-from lightly.utils.dist import gather
 from pydantic import Field
-from torch import Tensor
 
 from melssl.backbones.base import Backbone
 from melssl.methods.base import (
@@ -18,8 +16,9 @@ from melssl.methods.base import (
     PairConfig,
     PoolFacts,
     full_precision,
-    several_processes,
+    with_gradients,
 )
+from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 
@@ -38,6 +37,14 @@ class VicRegConfig(PairConfig):
     covariance_weight: float = Field(1.0, ge=0)
     projection_width: int = Field(256, ge=8)
     hidden_width: int = Field(512, ge=8)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="invariance_weight", low=5, high=100, log=True),
+            Dimension(name="variance_weight", low=5, high=100, log=True),
+            Dimension(name="covariance_weight", low=0.1, high=10, log=True),
+        )
 
 
 class VicReg(Method):
@@ -65,7 +72,7 @@ class VicReg(Method):
         with full_precision(projection):
             first, second = projection.float().chunk(2)
             invariance = invariance_loss(first, second)
-            every = [_of_all_processes(view) for view in (first, second)]
+            every = [with_gradients(view) for view in (first, second)]
             variance = torch.stack([variance_loss(view) for view in every]).mean()
             covariance = torch.stack([covariance_loss(view) for view in every]).sum()
             loss = (
@@ -75,10 +82,3 @@ class VicReg(Method):
             )
         parts = {"invariance": invariance, "variance": variance, "covariance": covariance}
         return StepResult(loss=loss, parts={name: part.detach() for name, part in parts.items()})
-
-
-def _of_all_processes(projection: Tensor) -> Tensor:
-    """Return the projections of all processes, (P B, d), with their gradients."""
-    if several_processes():
-        return torch.cat(gather(projection))
-    return projection

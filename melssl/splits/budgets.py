@@ -93,6 +93,18 @@ def labelled_subset(
     )
 
 
+def every_draw_works(frame: pd.DataFrame, fold: Fold, spec: BudgetSpec, n_classes: int) -> bool:
+    """Say whether any draw of a budget holds enough patients of every class.
+
+    A stratum gives its share in whatever order, and its patients have images of its class. Where
+    that alone is too few, a draw may still work, by patients of several classes.
+    """
+    table = patient_table(frame, n_classes).rows(fold.train)
+    sizes = np.bincount(table.stratum, minlength=n_classes)
+    taken = [int((_shares(size) <= spec.fraction).sum()) for size in sizes]
+    return min(taken) >= spec.min_patients_per_class
+
+
 def _entry(table: PatientTable, seed: Seed) -> np.ndarray:
     """Return the fraction from which on each patient belongs to the budget, shape (P,).
 
@@ -103,8 +115,13 @@ def _entry(table: PatientTable, seed: Seed) -> np.ndarray:
         members = np.flatnonzero(table.stratum == stratum)
         ranks = seed.child(int(stratum)).ranks(list(table.patient_id[members]))
         order = members[np.argsort(ranks, kind="stable")]
-        entry[order] = (np.arange(len(order)) + 0.5) / len(order)
+        entry[order] = _shares(len(order))
     return entry
+
+
+def _shares(n: int) -> np.ndarray:
+    shares: np.ndarray = (np.arange(n) + 0.5) / max(n, 1)
+    return shares
 
 
 def _too_small(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,17 +14,24 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from melssl.errors import ArtifactError
-from melssl.files import publish, sync
+from melssl.files import part_of, publish, sync
 from melssl.settings import Json
+
+SAID = "melssl"
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Json]) -> None:
     """Write tensors and JSON facts into one safetensors file, atomically."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     ready = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    save_file(ready, part, metadata={"facts": json.dumps(facts)})
-    sync(part)
-    publish(part, path)
+    # one entry: the file's bytes would depend on the order of several, which is left to chance
+    said = json.dumps({"facts": facts, "sha256": _digest(ready)})
+    try:
+        save_file(ready, part, metadata={SAID: said})
+        sync(part)
+        publish(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Json]]:
@@ -35,12 +43,29 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Json]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118
+            said = _said(file.metadata())
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if said.get("sha256") not in (None, _digest(tensors)):
+            raise ValueError("its tensors differ from their digest")
+        return tensors, said["facts"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
             f"checkpoint {path}: cannot be read ({error}); delete it and run again"
         ) from None
+
+
+def _said(metadata: Mapping[str, str]) -> dict[str, Any]:
+    if SAID in metadata:
+        return dict(json.loads(metadata[SAID]))
+    return {"facts": json.loads(metadata["facts"])}  # of an earlier version, without a digest
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        state.update(name.encode())
+        state.update(tensors[name].contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return state.hexdigest()
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,8 +7,13 @@ would use it, frozen dataclasses pass through untouched, and a worker starts sec
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +22,15 @@ from typing import Literal, TypeVarTuple
 import torch
 import torch.distributed as dist
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 from torch.multiprocessing.spawn import start_processes
 
 from melssl.errors import SpecError
 from melssl.settings import Settings
+from melssl.training.shared_norm import share_batch_norms
 
 Arguments = TypeVarTuple("Arguments")
+PR_SET_PDEATHSIG = 1
 
 
 class Runtime(Settings):
@@ -66,19 +73,35 @@ class Rank:
     device: torch.device
 
     def share(self, n: int) -> slice:
-        """Return this process's part of a batch of ``n``."""
+        """Return this process's part of a batch of ``n``.
+
+        Raises:
+            SpecError: they would not be equal, as gathering and averaging need.
+
+        """
+        if n % self.size:
+            raise SpecError(
+                f"a batch of {n} cannot be shared evenly by {self.size} devices; choose a"
+                " batch_size that is a multiple of them, not above the pool"
+            )
         return slice(self.index * n // self.size, (self.index + 1) * n // self.size)
 
-    def wrap(self, module: nn.Module) -> nn.Module:
-        """Return ``module`` so that its gradients, and on GPUs batch statistics, are shared.
+    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the mean of each scalar over all processes."""
+        if self.size == 1:
+            return values
+        stacked = torch.stack([value.to(self.device).double() for value in values.values()])
+        dist.all_reduce(stacked)
+        return dict(zip(values, (stacked / self.size).unbind(), strict=True))
 
-        Statistics of one process only would tell a contrastive method which views belong together;
-        torch shares them on GPUs alone.
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Return ``module`` so that its gradients and batch statistics are those of all processes.
+
+        Statistics of one process only would tell a contrastive method which views belong together.
         """
         if self.size == 1:
             return module
-        if self.device.type == "cuda":
-            nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+        share_batch_norms(module)
         return nn.parallel.DistributedDataParallel(module)
 
 
@@ -104,6 +127,39 @@ def on_devices(
         )
 
 
+def visible_devices(runtime: Runtime) -> list[dict[str, str]]:
+    """Return the environments of as many trainings as this machine's GPUs hold side by side.
+
+    Where the runtime names one GPU, all share it and nothing is hidden.
+    """
+    if ":" in runtime.device:
+        return [{}]
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    all_of_them = named.split(",") if named else [str(n) for n in range(torch.cuda.device_count())]
+    n = runtime.n_devices
+    groups = [all_of_them[first : first + n] for first in range(0, len(all_of_them) - n + 1, n)]
+    return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in groups]
+
+
+def die_with_parent(parent: int) -> None:
+    """Let this process be killed when the one that started it, ``parent``, is gone.
+
+    Linux sees to it at once, whatever this process is at; elsewhere a thread looks every second.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL))
+        if os.getppid() != parent:  # it was gone before
+            os.kill(os.getpid(), signal.SIGKILL)
+        return
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def settle(runtime: Runtime) -> None:
     """Set threads and determinism of this process."""
     torch.set_num_threads(runtime.threads)
@@ -122,6 +178,7 @@ def _process(
     function: Callable[..., None],
     args: tuple[object, ...],
 ) -> None:
+    die_with_parent(os.getppid())
     settle(runtime)
     device = torch.device("cpu") if kind == "cpu" else torch.device("cuda", index)
     if kind == "cuda":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -14,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from melssl.errors import ArtifactError, NotFiniteError
+from melssl.errors import ArtifactError, Interrupted, NotFiniteError
 from melssl.seeding import Seed
-from melssl.settings import Settings
+from melssl.settings import Json, Settings
 from melssl.training.best import Best, Score
 from melssl.training.checkpoint import (
     below,
@@ -33,7 +34,8 @@ BatchT_co = TypeVar("BatchT_co", covariant=True)
 Listener = Callable[[int, int, float], None]
 Curves = dict[str, list[tuple[int, float]]]
 Observer = Callable[[nn.Module, int, Curves], Mapping[str, float]]
-FLUSH_STEPS = 25
+FLUSH_STEPS, LISTEN_SECONDS = 25, 1.0
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,6 +165,9 @@ def fit(
     the file exists; the result is bit-identical to an undisturbed run on the same processor. The
     same holds for segments that follow each other: together they are the whole training.
 
+    ``listen`` hears step, total and loss, about once a second; where it raises ``Interrupted`` the
+    state is saved and the training ends.
+
     Raises:
         NotFiniteError: the loss became NaN or infinite.
         TrainingError: no epoch has a score to choose it by.
@@ -171,25 +176,31 @@ def fit(
     # convolutions on NHWC memory are faster on CPUs and GPUs alike; other layers do not care
     module.to(rank.device).to(memory_format=torch.channels_last)
     run = _Run(module, feed, spec, seed, rank, choose, observe)
-    if state_file is not None and state_file.exists():
-        run.restore(state_file, any_length=segment.end is not None)
-    elif segment.begin is not None:
+    resumed = state_file is not None and run.resume(state_file, any_length=segment.end is not None)
+    if not resumed and segment.begin is not None:
         run.inherit(segment.begin)
     if run.step == 0:
         run.see()
     end = run.plan.total if segment.end is None else segment.end
     stepper = rank.wrap(module)
     module.train()
-    saved = time.monotonic()
+    saved = told = time.monotonic()
     while run.step < end:
         run.advance(stepper)
-        due = time.monotonic() - saved >= checkpoint_seconds
-        if run.step % FLUSH_STEPS == 0 or run.epoch_ends or due or run.step == end:
-            loss = run.flush()
+        now = time.monotonic()
+        due = now - saved >= checkpoint_seconds
+        late = now - told >= LISTEN_SECONDS
+        if run.step % FLUSH_STEPS == 0 or run.epoch_ends or due or late or run.step == end:
+            loss, told = run.flush(), now
+            if run.epoch_ends:
+                run.consider()
             if listen is not None and rank.index == 0:
-                listen(run.step - run.first, end - run.first, loss)
-        if run.epoch_ends:
-            run.consider()
+                try:
+                    listen(run.step - run.first, end - run.first, loss)
+                except Interrupted:
+                    if state_file is not None:
+                        run.save(state_file)
+                    raise
         if due and state_file is not None and rank.index == 0:
             run.save(state_file)
             saved = time.monotonic()
@@ -292,7 +303,7 @@ class _Run(Generic[BatchT]):
         self.module.after_step(self.progress)
         if self.average is not None:
             self.average.update_parameters(self.module)
-        self.pending.append({"loss": result.loss.detach(), **result.parts})
+        self.pending.append(self.rank.mean({"loss": result.loss.detach(), **result.parts}))
 
     def flush(self) -> float:
         """Move pending losses into the epoch's means; return the last loss."""
@@ -353,14 +364,31 @@ class _Run(Generic[BatchT]):
         )
         save_tensors(path, tensors, state.plain())
 
+    def resume(self, path: Path, *, any_length: bool) -> bool:
+        """Go on from a saved state, and say whether there was one; a damaged one is done without.
+
+        All ranks read the one file, so all of them begin anew or none does.
+        """
+        if not path.exists():
+            return False
+        try:
+            state = load_tensors(path)
+        except ArtifactError as error:
+            log.warning("this training begins anew: %s", error)
+            return False
+        self.restore(path, state, any_length=any_length)
+        return True
+
     def inherit(self, path: Path) -> None:
         """Go on where an earlier segment ended, whatever the length of its training."""
-        self.restore(path, any_length=True)
+        self.restore(path, load_tensors(path), any_length=True)
         self.first, self.log.inherited_seconds = self.step, self.log.seconds
 
-    def restore(self, path: Path, *, any_length: bool = False) -> None:
+    def restore(
+        self, path: Path, saved: tuple[dict[str, Tensor], dict[str, Json]], *, any_length: bool
+    ) -> None:
         """Go on where ``save`` left off, in a training as long or, if asked, of any length."""
-        tensors, facts = load_tensors(path)
+        tensors, facts = saved
         state = _Saved.parse(facts)
         plan = (self.plan.batch_size, self.plan.per_epoch, self.plan.total)
         n_compared = 2 if any_length else 3

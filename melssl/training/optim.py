@@ -14,8 +14,10 @@ from torch import nn
 
 from melssl.errors import SpecError
 from melssl.settings import Later, Settings
+from melssl.space import Dimension
 
 LR_REFERENCE_BATCH = 256
+SEARCHED_LR = 8  # a search looks so many times below and above a rate
 
 
 class TrainSpec(Settings):
@@ -45,6 +47,11 @@ class TrainSpec(Settings):
         if by_share and self.warmup_share + self.decay_share > 1:
             raise ValueError("warmup_share + decay_share must not pass 1")
         return self
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies: the learning rate around this one, and the weight decay."""
+        lr = Dimension(name="lr", low=self.lr / SEARCHED_LR, high=self.lr * SEARCHED_LR, log=True)
+        return (lr, Dimension(name="weight_decay", low=1e-6, high=1e-1, log=True))
 
     def steps(self, n_samples: int) -> StepPlan:
         """Return the steps over ``n_samples``; a last incomplete batch is dropped.

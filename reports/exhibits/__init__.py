@@ -9,13 +9,20 @@ from reports.exhibits.comparisons import Comparisons, ComparisonsTable
 from reports.exhibits.confounders import Confounders
 from reports.exhibits.encoders import Encoders
 from reports.exhibits.factor_curve import FactorCurve
+from reports.exhibits.frontier import Frontier
 from reports.exhibits.label_curve import GainCurve, LabelCurve
 from reports.exhibits.labels_needed import LabelsNeeded
 from reports.exhibits.labels_saved import LabelsSaved
 from reports.exhibits.main_table import MainTable
+from reports.exhibits.matrix import Matrix
 from reports.exhibits.missing import Missing
+from reports.exhibits.paired_folds import PairedFolds
 from reports.exhibits.pooled import Pooled
 from reports.exhibits.pretext_curves import PretextCurves
+from reports.exhibits.search_cost import SearchCost
+from reports.exhibits.search_history import SearchHistory
+from reports.exhibits.search_importance import SearchImportance
+from reports.exhibits.search_settings import SearchSettings
 from reports.exhibits.subgroups import Subgroups, SubgroupsTable
 from reports.exhibits.variance import Variance
 
@@ -24,7 +31,10 @@ EXHIBITS: tuple[type[Exhibit], ...] = (
     GainCurve,
     LabelsNeeded,
     Comparisons,
+    PairedFolds,
     FactorCurve,
+    Matrix,
+    Frontier,
     Variance,
     Subgroups,
     Reliability,
@@ -38,6 +48,10 @@ EXHIBITS: tuple[type[Exhibit], ...] = (
     Pooled,
     Encoders,
     Missing,
+    SearchHistory,
+    SearchCost,
+    SearchImportance,
+    SearchSettings,
 )
 
 

@@ -1,6 +1,10 @@
-"""Pretext loss while pretraining: every stage faint, the mean of each setting strong."""
+"""What was logged while pretraining: every stage faint, the mean of each setting strong."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -13,24 +17,48 @@ from reports.cells import in_order, label, others, planned_cells, varying
 from reports.exhibit import FigureExhibit
 from reports.series import method_look, method_name
 
-KIND, SERIES, POINTS = "pretrain", "loss", 150
+KIND, POINTS = "pretrain", 150
+SERIES = {
+    "loss": "pretext loss",
+    "accuracy": "pretext accuracy",
+    "spread": "spread of embeddings",
+    "effective_rank": "effective rank of embeddings",
+    "lr": "learning rate",
+}
+MEANINGS = {
+    "loss": "Losses of different methods are not comparable.",
+    "accuracy": "Near chance the pretext taught nothing; near 1 a shortcut may answer it.",
+    "spread": "Spread: standard deviation of the coordinates of normalised embeddings; near 0 the "
+    "encoder has collapsed.",
+    "effective_rank": "Effective rank: exp of the entropy of the normalised singular values; where "
+    "it is low, all embeddings lie along few directions.",
+}
 
 
+@dataclass(frozen=True)
 class PretextCurves(FigureExhibit):
-    """Loss against step, one panel per method because their losses are not comparable."""
+    """One logged series against the step, one panel per method: their losses do not compare."""
+
+    series: str = "loss"
 
     @property
     def name(self) -> str:
         """Stem of the files."""
-        return "pretext_curves"
+        return "pretext_curves" if self.series == "loss" else f"pretext_{self.series}"
+
+    @classmethod
+    def each(cls, info: StudyInfo) -> Sequence[Self]:
+        """Return one exhibit per series."""
+        return tuple(map(cls, SERIES))
 
     def needs(self, table: TrialTable) -> str | None:
-        """Logged losses of pretraining stages."""
-        return None if len(_logged(table)) else f"no {KIND!r} stage logged a {SERIES!r}"
+        """Logged values of pretraining stages."""
+        logged = _logged(table, self.series)
+        return None if len(logged) else f"no {KIND!r} stage logged {self.series!r}"
 
     def frame(self, table: TrialTable) -> pd.DataFrame:
         """Return ``panel, series, look, role, stage, step, value``, at most 150 steps per line."""
-        logged = _logged(table)
+        logged = _logged(table, self.series)
         settings = _settings(logged, table)
         # The settings come first: their order is that of the panels and of the legend.
         rows = _thinned(settings.merge(logged, on="stage"))
@@ -58,7 +86,7 @@ class PretextCurves(FigureExhibit):
                     alpha=1.0 if strong else 0.35,
                     zorder=3 if strong else 2,
                 )
-        labels = ("pretraining step", "pretext loss")
+        labels = ("pretraining step", SERIES[self.series])
         layout.finish(page, info, labels, _handles(frame), names_on_x=True)
         return page.figure
 
@@ -66,15 +94,16 @@ class PretextCurves(FigureExhibit):
         """Say what thin and thick lines are."""
         stages = frame["stage"].nunique()
         return captions.joined(
-            f"Pretext loss of {stages} pretraining stages: thin lines are single stages (a fold "
-            "and a seed), thick lines their mean. Losses of different methods are not comparable.",
+            f"{SERIES[self.series].capitalize()} of {stages} pretraining stages: thin lines are "
+            "single stages (a fold and a seed), thick lines their mean.",
+            MEANINGS.get(self.series, ""),
             captions.footing(info),
         )
 
 
-def _logged(table: TrialTable) -> pd.DataFrame:
+def _logged(table: TrialTable, series: str) -> pd.DataFrame:
     curves = table.curves
-    chosen = curves["stage"].str.startswith(f"{KIND}/") & (curves["series"] == SERIES)
+    chosen = curves["stage"].str.startswith(f"{KIND}/") & (curves["series"] == series)
     return curves.loc[chosen, ["stage", "cells", "step", "value"]]
 
 

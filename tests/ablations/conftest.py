@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from ablations.design import Study, Trial
+from ablations.ledger import Ledger
 from ablations.options import RunOptions
 from ablations.plan import Plan, looked_up, make_plan
 from ablations.preparations import Preparations
 from ablations.results import Results, read_results
+from ablations.tracking import sqlite_uri
 from ablations.vault import Vault
 from melssl.artifacts import BUDGET, FACTS, PREDICTIONS, REPLICATES, SCORES
 from melssl.evaluation.metrics import score_all
@@ -69,6 +71,14 @@ def options(out: Path) -> Callable[..., RunOptions]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return MLflow's database without runs: creating a schema takes seconds, so tests copy one."""
+    folder = tmp_path_factory.mktemp("template")
+    assert Ledger(sqlite_uri(folder / "mlflow.db"), "template").held() == {}
+    return folder / "mlflow.db"
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,13 @@ import pytest
 
 from ablations.__main__ import main
 from ablations.design import Study
-from ablations.options import add_run_options, add_study_options, run_options, study_from
+from ablations.options import (
+    RunOptions,
+    add_run_options,
+    add_study_options,
+    run_options,
+    study_from,
+)
 from melssl.errors import SpecError
 
 
@@ -125,3 +131,38 @@ def test_an_error_is_printed_and_not_raised(capsys: pytest.CaptureFixture[str]) 
 def test_status_without_a_study_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status"]) == 2
     assert "python -m ablations run" in capsys.readouterr().err
+
+
+def run_of(*arguments: str) -> RunOptions:
+    parser = argparse.ArgumentParser()
+    add_run_options(parser)
+    return run_options(parser.parse_args(arguments))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("45min", 2700), ("1.5 h", 5400), ("2d", 172800)]
+)
+def test_a_time_limit_has_a_unit(text: str, seconds: float) -> None:
+    assert run_of("--stage-limit", text).stage_limit == seconds
+
+
+@pytest.mark.parametrize("text", ["2", "0h", "soon", "-1h"])
+def test_a_time_without_one_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="such as 90s"):
+        run_of(f"--stage-limit={text}")
+
+
+def test_limits_and_clusters_need_a_backend_that_has_them() -> None:
+    with pytest.raises(SpecError, match="--workers 1"):
+        run_of("--backend", "sequential", "--stage-limit", "1h")
+    with pytest.raises(SpecError, match="--backend dask"):
+        run_of("--scheduler", "tcp://there:8786")
+    there = run_of("--scheduler", "tcp://there:8786", "--backend", "dask")
+    assert (there.scheduler, there.threads) == ("tcp://there:8786", 1)
+    assert run_of("--threads", "3").threads == 3
+
+
+def test_a_stage_may_be_given_no_second_try() -> None:
+    assert (run_of().retries, run_of("--retries", "0").retries) == (2, 0)
+    with pytest.raises(SpecError, match="whole number from 0"):
+        run_of("--retries=-1")

@@ -13,6 +13,7 @@ from ablations.plan import Plan
 from ablations.results import Results, read_results
 from ablations.vault import Vault
 from melssl.errors import ArtifactError
+from melssl.runs import Run
 from melssl.spec import RunSpec
 
 ARM = "method=simclr,label_fraction=0.3"
@@ -21,7 +22,7 @@ ARM = "method=simclr,label_fraction=0.3"
 def changed(trial: Finished, **spec: object) -> Finished:
     """Return the trial as if it had run another spec."""
     own = trial.planned.trial
-    other = replace(own, spec=own.spec.replace(**spec))
+    other = replace(own, run=Run.of(own.spec.replace(**spec)))
     return replace(trial, planned=replace(trial.planned, trial=other))
 
 

@@ -157,6 +157,27 @@ def test_an_estimate_charges_a_length_in_full_and_counts_a_trunk_once(
     assert "4 encoders share trunks" in shown
 
 
+def test_disk_is_foretold_from_earlier_stages_and_roughly_from_shapes_alone(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ablations.cost.calibrate", lambda *_: 0.5)
+    kinds: tuple[Kind, ...] = ("trunk", "pretrain", "embed", "adapt")
+    taken = {
+        kind: sum(
+            path.stat().st_size
+            for key in trained.vault.finished(kind)
+            for path in trained.vault.folder(kind, key).iterdir()
+        )
+        for kind in kinds
+    }
+    other = lengths()
+    other = other.replace(baseline=other.baseline.replace(seed=5))
+    known = estimate(plan_of(other, trained.vault), trained.vault, 1).disk
+    shapes = estimate(plan_of(other, Vault(tmp_path)), Vault(tmp_path), 1).disk
+    assert known == pytest.approx(taken, rel=0.05)
+    assert all(0.4 < shapes[kind] / taken[kind] < 2.5 for kind in kinds), (shapes, taken)
+
+
 def test_a_trunk_comes_before_what_goes_on_from_it(tmp_path: Path) -> None:
     plan = plan_of(lengths(4, 2), Vault(tmp_path))
     first, second = _encoders(plan, {})

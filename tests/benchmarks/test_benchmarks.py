@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import harness, plain_loop, steps
+from benchmarks import harness, plain_loop, scale, steps
 from benchmarks.answer import Answer, Target, compared
 from benchmarks.cases import CASES
 from benchmarks.decode import JpegRead, StoreRead
@@ -111,6 +111,37 @@ def test_a_process_reads_a_store_and_tells_what_went_wrong(material: Material) -
         assert lap.items == 2 * 8
         with pytest.raises(SeatFailed, match=r"nowhere\.jpg"):
             crew.lap("solo", JpegRead(files=("nowhere.jpg",), image_px=16, batch_size=1), 1)
+
+
+def test_a_study_at_scale_is_collected_and_goes_on_where_a_trial_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("RATIOS", (0.5,)), ("FRACTIONS", (0.5, 1.0)), ("N_FOLDS", 2)):
+        monkeypatch.setattr(scale, name, value)
+    monkeypatch.setenv("MELSSL_OUT", str(tmp_path))
+    made = scale.Scale(out=tmp_path, n_trials=1, n_patients=30)
+    scale.pretend(made, scored=True)
+    assert scale.planned(made) == 2 * 2 * 2
+    assert scale.collected(made) == 2 * 2 * 2 - 1
+    assert scale.resumed(made) == 1
+
+
+def test_scale_is_held_to_its_targets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def took(question: str, study: scale.Scale) -> scale.Took:
+        return scale.Took(seconds=4.0, wall=11.0, processor=9.0, mebibytes=900.0, n=study.n_trials)
+
+    monkeypatch.setattr(scale, "pretend", lambda *_, **__: None)
+    monkeypatch.setattr(scale, "measured", took)
+    monkeypatch.setattr(scale, "status_seconds", lambda _: 0.3)
+    found = scale.answer(tmp_path, n_trials=1000, n_collected=100, n_patients=30)
+    told = {target.text: target.met for target in found.targets}
+    assert told == {
+        "1,000 trials planned: s": True,
+        "1,000 trials resumed up to the first missing stage, imports and all: s": False,
+        "100 trials collected: s": True,
+        "memory of planning: MiB": True,
+        "status: s": True,
+    }
 
 
 def test_ways_take_turns_forwards_and_backwards() -> None:

@@ -7,7 +7,9 @@ import pytest
 
 from melssl.evaluation.metrics import METRICS
 from melssl.seeding import Seed
-from proofs import bootstrap_speed, coverage, false_positives
+from melssl.spec import RunSpec
+from melssl.statistics.differences import corrected_t
+from proofs import bootstrap_speed, coverage, false_positives, search_gain
 from proofs.cross_validation import Design, compared
 from proofs.made_cohorts import made_arms, made_cohort, made_folds, multiplicities
 
@@ -76,3 +78,23 @@ def test_the_quick_multiplicities_are_poisson_with_mean_and_variance_one() -> No
     drawn = multiplicities((400, 500), np.random.default_rng(0)).astype(np.float64)
     assert drawn.mean() == pytest.approx(1, abs=0.01)
     assert drawn.var() == pytest.approx(1, abs=0.02)
+
+
+def test_the_interval_of_a_search_gain_ends_where_the_corrected_t_says_five_per_cent() -> None:
+    gains = np.random.default_rng(0).normal(0.05, 0.04, 6)
+    low, high = search_gain.interval(gains, 0.5)
+    assert low < gains.mean() < high
+    for end in (low, high):
+        assert corrected_t(gains - end, 0.5).p == pytest.approx(0.05)
+
+
+def test_the_default_that_a_search_must_beat_is_that_of_every_setting() -> None:
+    size = search_gain.Size(n_trials=1, n_deals=1, n_folds=3, n_draws=1, epochs=4, n_patients=60)
+    spec, default = search_gain.baseline(size, deal=1), RunSpec()
+    assert (spec.method, spec.protocol, spec.views) == (
+        default.method,
+        default.protocol,
+        default.views,
+    )
+    assert spec.pretraining == default.pretraining.replace(epochs=4, batch_size=64)
+    assert spec.folds.seed == 1

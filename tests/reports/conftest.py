@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -241,7 +242,12 @@ def _curves(
             step = np.arange(steps) * 10
             loss = 1 + 3 * np.exp(-step / 150) + 0.2 * number + rng.normal(0, 0.05, steps)
             stage = {"stage": f"pretrain/{number:02d}{fold}", "cells": " ".join(group["cell"])}
-            rows.append(pd.DataFrame({**stage, "series": "loss", "step": step, "value": loss}))
+            logged = {"loss": loss, "lr": 0.001 * (1 - step / step[-1]), "accuracy": 1 / loss}
+            logged |= {"spread": 0.03 + loss / 100, "effective_rank": 20 + 10 * loss}
+            rows += [
+                pd.DataFrame({**stage, "series": name, "step": step, "value": values})
+                for name, values in logged.items()
+            ]
     columns = ["stage", "cells", "series", "step", "value"]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
 
@@ -365,7 +371,13 @@ def _at_largest(
                 }
             )
         )
+    costs = base[seeing & (arms["method"] != "no_pretext")].reset_index(drop=True)
+    own = [name for name in names if name in ("method", *OF_PRETRAINING, "backbone")]
+    number = costs.groupby(own, sort=False, dropna=False).ngroup()
+    costs["images_seen"] = 40_000 * (1 + number)
+    costs["training_seconds"] = 37.0 * 2 ** (1 + number)
     return {
+        "costs": costs,
         "pooled": pooled,
         "encoders": encoders,
         "subgroups": pd.concat(groups, ignore_index=True),
@@ -407,7 +419,48 @@ def _extra(main: pd.DataFrame, folds: int) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def build_search(n: int = 24, **ranges: tuple[str, str]) -> TrialTable:
+    """Return the table of a search: some suggestions pruned, one collapsed, one failed."""
+    rng = np.random.default_rng(3)
+    spans = ranges or {"pretraining.lr": ("0.0001", "0.01"), "protocol.strength": ("0.1", "1000")}
+    rows, settings = [], []
+    for number in range(n):
+        at = {name: rng.uniform() for name in (*spans, "method.mask_shape")}
+        shape = int(3 * at["method.mask_shape"])
+        state = "fail" if number == 7 else "pruned" if number % 5 == 4 else "complete"
+        score = 0.8 - 0.2 * (at[next(iter(spans))] - 0.6) ** 2 + rng.normal(0, 0.01)
+        known = [row["score"] for row in rows if row["state"] == "complete"]
+        best = max([*known, score]) if state == "complete" and number != 5 else max(known)
+        images = 3000.0 if state == "pruned" else 27000.0
+        rows.append({"suggestion": number, "state": state, "best": best, "images": images})
+        rows[-1] |= {"score": np.nan if state == "fail" else score, "seconds": images / 100}
+        rows[-1]["is_feasible"] = int(number != 5)
+        for name, (least, most) in spans.items():
+            share = {"setting": name, "chosen": f"{at[name]:.3g}", "at": at[name]}
+            settings.append({"suggestion": number, **share, "least": least, "most": most})
+        choice = {"setting": "method.mask_shape", "chosen": ("random", "block", "group")[shape]}
+        settings.append({"suggestion": number, **choice, "at": shape / 2})
+    searched = pd.DataFrame(settings)
+    shares = dict(zip(dict.fromkeys(searched["setting"]), (0.6, 0.25, 0.15), strict=False))
+    study = build_table(fractions=(0.1,), folds=3, draws=1)
+    info = replace(study.info, n_planned=n, n_finished=n, control=None)
+    return TrialTable(
+        info=info,
+        suggestions=pd.DataFrame(rows),
+        searched=searched.assign(importance=searched["setting"].map(shares)),
+        **{
+            name: getattr(study, name).iloc[:0] for name in ("trials", "cells", "missing", "curves")
+        },
+    )
+
+
 @pytest.fixture(scope="session")
 def make_table() -> Callable[..., TrialTable]:
     """Return ``build_table``."""
     return build_table
+
+
+@pytest.fixture(scope="session")
+def search_table() -> TrialTable:
+    """Return the table of a made search."""
+    return build_search()

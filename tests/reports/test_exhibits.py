@@ -64,6 +64,9 @@ STUDIES: Mapping[str, Mapping[str, object]] = {
 }
 
 
+SEARCH = "a search"
+
+
 @dataclass(frozen=True)
 class Page:
     """A drawn exhibit and what it was drawn from."""
@@ -78,12 +81,12 @@ Studies = Mapping[str, TrialTable]
 
 
 @pytest.fixture(scope="module")
-def studies(make_table: Callable[..., TrialTable]) -> Studies:
+def studies(make_table: Callable[..., TrialTable], search_table: TrialTable) -> Studies:
     """Return the table of every study, made once."""
-    return {name: make_table(**made) for name, made in STUDIES.items()}
+    return {name: make_table(**made) for name, made in STUDIES.items()} | {SEARCH: search_table}
 
 
-@pytest.fixture(scope="module", params=list(STUDIES))
+@pytest.fixture(scope="module", params=[*STUDIES, SEARCH])
 def table(request: pytest.FixtureRequest, studies: Studies) -> TrialTable:
     return studies[request.param]
 
@@ -93,7 +96,7 @@ def pages(request: pytest.FixtureRequest, table: TrialTable) -> list[Page]:
     """Return every figure of a study at one width, drawn once for all tests."""
     made = []
     for exhibit in exhibits_of(table.info):
-        if isinstance(exhibit, FigureExhibit) and exhibit.needs(table) is None:
+        if isinstance(exhibit, FigureExhibit) and exhibit.refusal(table) is None:
             frame = exhibit.frame(table)
             figure = drawn(exhibit, frame, table, request.param)
             figure.draw_without_rendering()
@@ -173,16 +176,19 @@ def test_every_figure_is_stamped_with_its_origin(pages: list[Page]) -> None:
 def test_every_panel_of_a_figure_shows_something(pages: list[Page]) -> None:
     for page in pages:
         for axes in page.figure.axes:
-            assert any(len(line.get_xdata()) for line in axes.lines), page.exhibit.name
+            has_lines = any(len(line.get_xdata()) for line in axes.lines)
+            assert has_lines or axes.patches, page.exhibit.name
 
 
-@pytest.mark.parametrize("study", ["two methods and two references", "one fraction, no interval"])
+@pytest.mark.parametrize(
+    "study", ["two methods and two references", "one fraction, no interval", SEARCH]
+)
 def test_a_figure_is_drawn_from_its_saved_frame_alone(
     study: str, studies: Studies, tmp_path: Path
 ) -> None:
     table = studies[study]
     for exhibit in exhibits_of(table.info):
-        if isinstance(exhibit, FigureExhibit) and exhibit.needs(table) is None:
+        if isinstance(exhibit, FigureExhibit) and exhibit.refusal(table) is None:
             frame = exhibit.frame(table)
             frame.to_csv(tmp_path / "frame.csv", index=False)
             saved = pd.read_csv(tmp_path / "frame.csv")
@@ -191,7 +197,7 @@ def test_a_figure_is_drawn_from_its_saved_frame_alone(
 
 
 def test_every_number_of_a_printed_table_is_in_its_frame(table: TrialTable) -> None:
-    exhibits = [e for e in exhibits_of(table.info) if e.needs(table) is None]
+    exhibits = [e for e in exhibits_of(table.info) if e.refusal(table) is None]
     for exhibit in (e for e in exhibits if isinstance(e, TableExhibit)):
         frame = exhibit.frame(table)
         grid = exhibit.grid(frame, table.info)
@@ -214,7 +220,9 @@ def test_every_number_beside_a_forest_is_in_its_frame(pages: list[Page]) -> None
             assert numbers <= known_numbers(page.frame), page.exhibit.name
 
 
-def test_every_cell_without_a_result_is_printed_as_missing(table: TrialTable) -> None:
+@pytest.mark.parametrize("study", STUDIES)
+def test_every_cell_without_a_result_is_printed_as_missing(study: str, studies: Studies) -> None:
+    table = studies[study]
     exhibit = next(e for e in exhibits_of(table.info) if e.name == "main_table")
     assert isinstance(exhibit, TableExhibit)
     frame = exhibit.frame(table)
@@ -226,7 +234,7 @@ def test_every_cell_without_a_result_is_printed_as_missing(table: TrialTable) ->
 
 def test_latex_is_balanced_and_every_row_has_every_column(table: TrialTable) -> None:
     for exhibit in exhibits_of(table.info):
-        if not isinstance(exhibit, TableExhibit) or exhibit.needs(table) is not None:
+        if not isinstance(exhibit, TableExhibit) or exhibit.refusal(table) is not None:
             continue
         grid = exhibit.grid(exhibit.frame(table), table.info)
         lines = tabular.to_latex(grid, "a_b 5 % & c", exhibit.name).splitlines()
@@ -239,7 +247,7 @@ def test_latex_is_balanced_and_every_row_has_every_column(table: TrialTable) -> 
 
 def test_every_caption_says_how_many_trials_were_found_and_where_from(table: TrialTable) -> None:
     for exhibit in exhibits_of(table.info):
-        if exhibit.needs(table) is None:
+        if exhibit.refusal(table) is None:
             caption = exhibit.caption(exhibit.frame(table), table.info)
             assert f"{table.info.n_finished} of {table.info.n_planned}" in caption
             assert str(table.info.origin["study_key"])[:12] in caption
@@ -250,7 +258,7 @@ def test_every_exhibit_is_drawn_for_some_study(studies: Studies) -> None:
         type(exhibit)
         for table in studies.values()
         for exhibit in exhibits_of(table.info)
-        if exhibit.needs(table) is None
+        if exhibit.refusal(table) is None
     }
     assert seen == set(EXHIBITS)
 
@@ -259,7 +267,7 @@ def test_a_study_without_the_newer_frames_is_told_why_it_cannot_have_an_exhibit(
     studies: Studies,
 ) -> None:
     table = studies["one fraction, no interval"]
-    reasons = {e.name: e.needs(table) for e in exhibits_of(table.info)}
+    reasons = {e.name: e.refusal(table) for e in exhibits_of(table.info)}
     for name in ("comparisons", "subgroups_table", "reliability", "pooled", "encoders"):
         assert reasons[name], name
     assert reasons["confounders"] == (
@@ -269,7 +277,7 @@ def test_a_study_without_the_newer_frames_is_told_why_it_cannot_have_an_exhibit(
 
 def test_another_metric_is_shown_or_refused_in_words(studies: Studies) -> None:
     table = studies["two methods and two references"].with_main_metric("brier")
-    shown = {e.name for e in exhibits_of(table.info) if e.needs(table) is None}
+    shown = {e.name for e in exhibits_of(table.info) if e.refusal(table) is None}
     assert {"label_curve", "gain_curve", "confounders", "calibration"} <= shown
     assert "comparisons" not in shown
     for exhibit in (e for e in exhibits_of(table.info) if e.name in shown):

@@ -34,7 +34,7 @@ def test_every_file_that_is_named_was_written(written: tuple[Path, list[Path]]) 
         "gain_curve.csv",
         "gain_curve.txt",
         *(f"gain_curve_{w}.{kind}" for w in ("single", "double") for kind in ("pdf", "png")),
-        *(f"main_table.{kind}" for kind in ("csv", "md", "tex")),
+        *(f"main_table.{kind}" for kind in ("csv", "md", "tex", "html")),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import shutil
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -20,6 +20,7 @@ from melssl.data.cohort import Cohort
 from melssl.data.sources.base import SourceConfig
 from melssl.data.sources.synthetic_camera import Camera, photograph
 from melssl.data.sources.synthetic_lesions import PATTERNS, Canvas, Signs, Skin, draw_lesion
+from melssl.files import part_of, write_digests
 from melssl.seeding import Seed
 from melssl.settings import digest
 
@@ -88,10 +89,14 @@ class Synthetic(SourceConfig):
         frame, root = _table(self), cache / f"synthetic-{_folder_key(self)}"
         if not root.is_dir():
             cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix=f".{root.name}-") as scratch:
-                _write_images(self, frame, Path(scratch) / "images")
+            scratch = part_of(root)
+            try:
+                _write_images(self, frame, scratch)
+                write_digests(scratch)
                 os.sync()
-                _publish(Path(scratch) / "images", root)
+                _publish(scratch, root)
+            finally:
+                shutil.rmtree(scratch, ignore_errors=True)
         return Cohort(
             name="synthetic",
             root=root,

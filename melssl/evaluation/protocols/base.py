@@ -18,6 +18,7 @@ from melssl.errors import CohortError, PatientOverlapError, SplitError
 from melssl.evaluation.predictions import Predictions
 from melssl.seeding import Seed
 from melssl.settings import Json, Settings
+from melssl.space import Dimension
 from melssl.training.devices import Rank
 from melssl.training.loop import Listener, TrainLog
 from melssl.training.optim import TrainSpec
@@ -149,6 +150,10 @@ class Protocol(Settings):
         if n_folds == 1:
             raise ValueError("one fold leaves nothing to fit: give 0, or 2 and more")
         return n_folds
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return which of its settings a search varies, and between what; by default none."""
+        return ()
 
     def training_spec(self) -> TrainSpec | None:
         """Return the schedule of what is trained step by step, or None if nothing is."""

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from melssl.evaluation.protocols.base import Evidence, Protocol, Verdict
+from melssl.space import Dimension
 
 
 class Knn(Protocol):
@@ -18,6 +19,13 @@ class Knn(Protocol):
     name: Literal["knn"] = "knn"
     k: int = Field(20, ge=1, description="neighbours; all of the budget where it is smaller")
     temperature: float = Field(0.07, gt=0)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            Dimension(name="k", low=1, high=100, log=True, whole=True),
+            Dimension(name="temperature", low=0.01, high=1, log=True),
+        )
 
     def judge(self, evidence: Evidence) -> Verdict:
         """Let the budget's samples vote on every test row."""

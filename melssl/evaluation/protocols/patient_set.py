@@ -15,6 +15,7 @@ from melssl.evaluation.metadata import metadata_columns
 from melssl.evaluation.protocols.base import Evidence, Protocol, Reads, Verdict
 from melssl.evaluation.protocols.probe import Inputs
 from melssl.evaluation.protocols.set_head import NO_LOSS, Album, SetClassifier, SetFeed, groups
+from melssl.space import Dimension
 from melssl.training.loop import fit
 from melssl.training.optim import TrainSpec
 
@@ -58,6 +59,10 @@ class PatientSet(Protocol):
                 f" {self.heads}"
             )
         return self
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies: rate and decay of the head."""
+        return tuple(dimension.below("training") for dimension in self.training.space())
 
     def training_spec(self) -> TrainSpec:
         """Return the schedule of the head, an epoch of which passes the budget's patients."""

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from melssl.errors import SplitError
 from melssl.evaluation.protocols.base import Evidence, Protocol, Reads, Verdict
 from melssl.evaluation.selection import cross_fit_folds
+from melssl.space import Dimension
 
 
 class Inputs:
@@ -64,6 +65,12 @@ class Probe(Protocol):
         """Return the features of all samples, one (N, D_b) per kind: the embeddings."""
         assert evidence.embeddings is not None
         return (evidence.embeddings,)
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies: the strength, unless the budget chooses it."""
+        if self.strengths:
+            return ()
+        return (Dimension(name="strength", low=0.1, high=1000, log=True),)
 
     @property
     def n_fits(self) -> int:

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from melssl.evaluation.protocols.base import Evidence, Verdict
 from melssl.evaluation.protocols.probe import Inputs, Probe, fitted
+from melssl.space import Dimension
 
 
 class PseudoLabels(Probe):
@@ -27,6 +28,14 @@ class PseudoLabels(Probe):
     rounds: int = Field(3, ge=1, description="times that the pool is labelled")
     pool_share: float = Field(0.5, gt=0, le=1, description="of the pool, in the last round")
     pool_weight: float = Field(1.0, gt=0, description="of all taken images, the budget's being 1")
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies."""
+        return (
+            *super().space(),
+            Dimension(name="pool_share", low=0.1, high=1),
+            Dimension(name="pool_weight", low=0.1, high=10, log=True),
+        )
 
     @property
     def n_fits(self) -> int:

@@ -27,6 +27,7 @@ from melssl.evaluation.protocols.classifier import (
 from melssl.evaluation.protocols.labelled import LabelledFeed, Sampling
 from melssl.evaluation.selection import validation_split
 from melssl.settings import Later
+from melssl.space import Dimension
 from melssl.training.best import Score
 from melssl.training.loop import TrainLog, fit
 from melssl.training.optim import TrainSpec
@@ -82,6 +83,14 @@ class Tuning(Protocol):
                 " use one of them"
             )
         return self
+
+    def space(self) -> tuple[Dimension, ...]:
+        """Return what a search varies: rate and decay, and how the encoder is freed."""
+        return (
+            *(dimension.below("training") for dimension in self.training.space()),
+            Dimension(name="frozen_share", low=0, high=0.5),
+            Dimension(name="layer_decay", low=0.5, high=1),
+        )
 
     def training_spec(self) -> TrainSpec:
         """Return the schedule of tuning."""

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from melssl.errors import SpecError, SplitError
-from melssl.splits.budgets import BudgetSpec, LabelledSubset, labelled_subset
+from melssl.splits.budgets import BudgetSpec, LabelledSubset, every_draw_works, labelled_subset
 from melssl.splits.folds import Fold, FoldSpec, make_folds
 
 DATA = Path(os.environ.get("MELSSL_DATA", Path(__file__).parents[3] / "../shared/data"))
@@ -118,6 +118,19 @@ def test_a_budget_with_too_few_patients_of_a_class_names_the_smallest_that_works
     assert draw(frame, smallest).patients_per_class[1] == 2
     with pytest.raises(SplitError):
         draw(frame, smallest - 2e-6)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_where_every_draw_is_said_to_work_every_draw_does(n_classes: int) -> None:
+    frame, said = made(60, n_classes), []
+    fold = first_fold(frame, n_classes)
+    for fraction in (0.05, 0.1, 0.2, 0.4, 1.0):
+        spec = BudgetSpec(fraction=fraction)
+        said.append(every_draw_works(frame, fold, spec, n_classes))
+        for n in range(20 if said[-1] else 0):
+            assert draw(frame, fraction, n=n, n_classes=n_classes).n_patients > 0
+    assert said == sorted(said), "more patients do not make it worse"
+    assert set(said) == {True, False}
 
 
 def test_a_fold_without_enough_patients_at_all_says_so() -> None:

@@ -1,61 +1,23 @@
-"""Space: which settings a search varies and between what, from text; no Optuna here."""
+"""The space of a search: from text, or as method and protocol declare it; no Optuna here."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 
-from pydantic import Field, model_validator
-
 from melssl.errors import SpecError, nearest
-from melssl.settings import Json, Settings, with_overrides
+from melssl.settings import Json, with_overrides
+from melssl.space import Dimension
 from melssl.spec import RunSpec
 
 SEARCHED = ("fit", "image_px", "store_px", "views", "backbone", "method", "pretraining", "protocol")
 GRAMMAR = "expected name=low:high, name=log:low:high or name=a|b|c"
-DIGITS = 4
-
-
-class Dimension(Settings):
-    """One setting and its values: ``choices`` as text, or all numbers from ``low`` to ``high``."""
-
-    name: str
-    choices: tuple[str, ...] = ()
-    low: float = 0.0
-    high: float = 0.0
-    log: bool = Field(False, description="even on a logarithmic scale")
-    whole: bool = Field(False, description="whole numbers only")
-
-    @model_validator(mode="after")
-    def _leaves_a_choice(self) -> Dimension:
-        given: tuple[str | float, ...] = self.choices or (self.low, self.high)
-        if len(set(given)) < len(given) or len(given) < 2 or self.low > self.high:
-            raise ValueError(f"{self.name}: expected a range or distinct values, got {list(given)}")
-        if self.log and self.low <= 0:
-            raise ValueError(f"{self.name}: a log range starts above 0, got {self.low:g}")
-        return self
-
-    def override(self, value: str | float) -> str:
-        """Return the ``name=value`` that sets it, rounded so that what is printed is what ran."""
-        if isinstance(value, str):
-            return f"{self.name}={value}"
-        return f"{self.name}={value if self.whole else f'{value:.{DIGITS}g}'}"
-
-    def ends(self) -> tuple[str, ...]:
-        """Return the overrides of all choices, or of both ends of the range."""
-        if self.choices:
-            return tuple(self.override(choice) for choice in self.choices)
-        low, high = (int(v) if self.whole else v for v in (self.low, self.high))
-        return self.override(low), self.override(high)
-
-    def __str__(self) -> str:
-        if self.choices:
-            return f"{self.name}={'|'.join(self.choices)}"
-        return f"{self.name}={'log:' if self.log else ''}{self.low:g}:{self.high:g}"
+Params = dict[str, str | float]
 
 
 def parse_space(text: str, baseline: RunSpec) -> tuple[Dimension, ...]:
-    """Read ``pretraining.lr=log:3e-4:1e-2,views=medical|imagenet``; without text the default.
+    """Read ``pretraining.lr=log:3e-4:1e-2,views=medical|imagenet``; without text what is declared.
 
     A range of whole numbers is meant where the setting is one. Every choice and both ends of every
     range are tried on the baseline.
@@ -81,6 +43,23 @@ def parse_space(text: str, baseline: RunSpec) -> tuple[Dimension, ...]:
 def overrides_of(space: tuple[Dimension, ...], params: Mapping[str, str | float]) -> list[str]:
     """Return what ``--set`` takes for a suggestion, in the order of the space."""
     return [dimension.override(params[dimension.name]) for dimension in space]
+
+
+def home_of(space: tuple[Dimension, ...], baseline: RunSpec) -> Params | None:
+    """Return where the baseline itself lies in a space; None where it lies outside."""
+    params: Params = {}
+    for dimension in space:
+        value = _at(dimension.name, baseline)
+        if dimension.choices:
+            text = value if isinstance(value, str) else json.dumps(value)
+            if text not in dimension.choices:
+                return None
+            params[dimension.name] = text
+        elif isinstance(value, int | float) and dimension.low <= value <= dimension.high:
+            params[dimension.name] = value
+        else:
+            return None
+    return params
 
 
 def _dimension(text: str, baseline: RunSpec) -> Dimension:
@@ -109,26 +88,27 @@ def _dimension(text: str, baseline: RunSpec) -> Dimension:
 
 def _setting(name: str, baseline: RunSpec, value: str) -> Json:
     """Return what stands at a name; the override finds out whether there is such a setting."""
-    found: Json = with_overrides(baseline, [f"{name}={value}"]).plain()
+    return _at(name, with_overrides(baseline, [f"{name}={value}"]))
+
+
+def _at(name: str, spec: RunSpec) -> Json:
+    found: Json = spec.plain()
     for part in name.split("."):
         found = found[part] if isinstance(found, dict) else None
     return found
 
 
 def _default(baseline: RunSpec) -> tuple[Dimension, ...]:
-    """Return learning rate and weight decay, and what the method has of its own."""
-    if not baseline.method_class.trains:
+    """Return what pretraining, method and protocol declare beside their settings."""
+    declared: list[Dimension] = []
+    if baseline.method_class.trains:
+        declared += (d.below("pretraining") for d in baseline.pretraining.space())
+        declared += (d.below("method") for d in baseline.method.space())
+    if baseline.method_class.sees == "images":
+        declared += (d.below("protocol") for d in baseline.protocol.space())
+    if not declared:
         raise SpecError(
-            f"method {baseline.method.name!r} is not pretrained, so there is no default space; "
-            "name one: --space protocol.strength=log:0.01:100"
+            f"method {baseline.method.name!r} with protocol {baseline.protocol.name!r} declares no"
+            " space; name one: --space protocol.strength=log:0.01:100"
         )
-    lr = baseline.pretraining.lr
-    space = [
-        Dimension(name="pretraining.lr", low=lr / 8, high=lr * 8, log=True),
-        Dimension(name="pretraining.weight_decay", low=1e-6, high=1e-1, log=True),
-    ]
-    if hasattr(baseline.method, "temperature"):
-        space.append(Dimension(name="method.temperature", low=0.05, high=1, log=True))
-    if hasattr(baseline.method, "mask_ratio"):
-        space.append(Dimension(name="method.mask_ratio", low=0.3, high=0.9))
-    return tuple(space)
+    return tuple(declared)

@@ -1,9 +1,10 @@
-"""The search command: prepares, hunts, mirrors to MLflow, and leaves a table of trials."""
+"""The search command: hunts, mirrors to MLflow, leaves tables and the best as a preset."""
 
 from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,65 +14,62 @@ from ablations.bounded import locked
 from ablations.collect import MAIN_METRIC
 from ablations.commands import study_folder
 from ablations.cost import estimate
-from ablations.describe import duration
-from ablations.findings import Findings, opening_lines
+from ablations.keeping.users import remember
 from ablations.ledger import Ledger, ParentRun, default_uri
 from ablations.options import RunOptions, outputs
 from ablations.plan import make_plan
 from ablations.preparations import Preparations
-from ablations.search import Hunt, Search, checked_folds
-from ablations.suggestions import ended, open_study
+from ablations.searching.board import Board, place_of
+from ablations.searching.crew import LOCK, TURN_SECONDS
+from ablations.searching.design import Search, checked_folds
+from ablations.searching.exhibited import search_table
+from ablations.searching.findings import Findings, mean_of, opening_lines
+from ablations.searching.hunt import Hunt
+from ablations.searching.storage import open_study
+from ablations.status import duration
 from ablations.vault import Vault
-from melssl.errors import ArtifactError
-from melssl.evaluation.metrics import METRICS
 from melssl.files import write_atomically
-from melssl.seeding import Seed
 
-JOURNAL, LOCK, DESCRIPTION, PARENT = "search.journal", "search.lock", "search.json", "mlflow"
+DESCRIPTION, PARENT = "search.json", "mlflow"
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What was found, where its table lies, and where its runs are tracked."""
+    """What was found, where its files lie, and where its runs are tracked."""
 
     findings: Findings
     table: Path
+    preset: Path | None
     tracking_uri: str
 
 
-def run_search(search: Search, options: RunOptions) -> SearchResult:
-    """Go on with a search until ``n_trials`` have ended, in this and in earlier processes.
+def run_search(
+    search: Search, options: RunOptions, *, storage: str = "", round_size: int = 0
+) -> SearchResult:
+    """Go on with a search until ``n_trials`` have ended, in this and in other processes.
+
+    ``storage`` is the address of a database, without which a journal in the search's folder is
+    used; ``round_size`` is how many suggestions are drawn together, by default one per worker.
 
     Raises:
         SplitError: the budget holds too few patients for the inner folds.
-        ArtifactError: another process is at this search, or its journal is damaged.
+        ArtifactError: the journal is damaged, or the database not reached.
 
     """
     vault, folder = Vault(options.vault), study_folder(search.name)
     checked_folds(search, Preparations(vault.root, decode=False), vault)
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder / LOCK, 0.5):
-            return _run(search, options, vault, folder)
-    except TimeoutError:
-        raise ArtifactError(
-            f"{folder / LOCK}: another process is at this search; wait for it, or give this one "
-            "another --name"
-        ) from None
-
-
-def _run(search: Search, options: RunOptions, vault: Vault, folder: Path) -> SearchResult:
     preparations = Preparations(vault.root, workers=options.workers, progress=True)
     key = search.key(preparations)
-    _describe(search, folder / DESCRIPTION)
-    seed = Seed(search.baseline.seed).child("search")
-    higher = METRICS[MAIN_METRIC].higher_is_better
-    study = open_study(folder / JOURNAL, key, seed, maximize=higher)
+    with locked(folder / LOCK, TURN_SECONDS):
+        _describe(search, folder / DESCRIPTION)
+        remember(vault, folder / DESCRIPTION)
+        study = open_study(folder, storage, key, search.directions)
     _open(search, study, preparations, options)
     uri = options.tracking_uri or default_uri(outputs())
     ledger = Ledger(uri, search.name)
     parent = _parent(ledger, study, uri, search)
-    hunt = Hunt(search, study, preparations, options)
+    hunt = Hunt(search, study, preparations, options, folder, round_size or options.workers)
     status = "KILLED"
     try:
         for trial in hunt.trials():
@@ -82,21 +80,25 @@ def _run(search: Search, options: RunOptions, vault: Vault, folder: Path) -> Sea
         status = "FINISHED"
     finally:
         findings = _findings(search, key, study)
-        table = findings.save(folder)
+        table, preset = findings.save(folder), findings.save_preset(folder)
+        search_table(findings, preparations.of(search.studies(search.baseline)[0].baseline)).save(
+            folder / "table"
+        )
         _catch_up(ledger, parent, findings)
         status = "FAILED" if status == "FINISHED" and findings.best is None else status
-        ledger.finish(parent, _metrics(findings), [table], status)
-    return SearchResult(findings=findings, table=table, tracking_uri=uri)
+        ledger.finish(parent, _metrics(findings), [p for p in (table, preset) if p], status)
+    return SearchResult(findings=findings, table=table, preset=preset, tracking_uri=uri)
 
 
 def _describe(search: Search, path: Path) -> None:
     """Write what is searched; say so where a search of that name had other settings."""
-    plain = search.plain()
-    before = json.loads(path.read_text()) if path.exists() else plain
-    if before | {"n_trials": 0} != plain | {"n_trials": 0}:
+    plain, before = search.plain(), None
+    with suppress(OSError, ValueError):
+        before = json.loads(path.read_text())
+    if before is not None and before | {"n_trials": 0} != plain | {"n_trials": 0}:
         print(
             f"note: the last search named {search.name} had other settings. This one begins anew "
-            "and replaces its table; its trials stay in the journal. Use --name to keep both."
+            "and replaces its table; its trials stay in the storage. Use --name to keep both."
         )
     write_atomically(path, json.dumps(plain, indent=1).encode())
 
@@ -106,7 +108,7 @@ def _open(
 ) -> None:
     """Print what is about to run and what a trial costs at most."""
     notes = preparations.of(search.studies(search.baseline)[0].baseline).cohort.notes
-    n_ended = len(ended(study))
+    n_ended = len(Board(study.get_trials(deepcopy=False)).ended())
     for line in opening_lines(search, notes, n_ended):
         print(line, flush=True)
     left = search.n_trials - n_ended
@@ -121,7 +123,8 @@ def _open(
 
 
 def _findings(search: Search, key: str, study: optuna.Study) -> Findings:
-    return Findings(search=search, key=key, trials=tuple(ended(study)))
+    ended = Board(study.get_trials(deepcopy=False)).ended()
+    return Findings(search=search, key=key, trials=tuple(ended))
 
 
 def _parent(ledger: Ledger, study: optuna.Study, uri: str, search: Search) -> ParentRun | None:
@@ -136,9 +139,10 @@ def _parent(ledger: Ledger, study: optuna.Study, uri: str, search: Search) -> Pa
         "fraction": f"{(search.within.budget or search.baseline.budget).fraction:g}",
         "labels": "budget" if search.within.budget else "all",
         "outer_fold": str(search.within.fold),
-        "inner_folds": str(search.baseline.folds.n_folds),
+        "inner_folds": str(search.n_folds),
         "n_draws": str(search.n_draws),
         "n_seeds": str(search.n_seeds),
+        **{name: str(value) for name, value in search.way.plain().items()},
     }
     parent = ledger.parent(params, {"search_key": study.study_name})
     if parent is not None:
@@ -148,7 +152,7 @@ def _parent(ledger: Ledger, study: optuna.Study, uri: str, search: Search) -> Pa
 
 
 def _catch_up(ledger: Ledger, parent: ParentRun | None, findings: Findings) -> None:
-    """Record what ended in earlier processes and MLflow did not see."""
+    """Record what ended in other processes and MLflow did not see."""
     held = ledger.held()
     for trial in findings.trials:
         record = findings.record(trial)
@@ -157,5 +161,6 @@ def _catch_up(ledger: Ledger, parent: ParentRun | None, findings: Findings) -> N
 
 
 def _metrics(findings: Findings) -> dict[str, float]:
-    best = {f"best_{MAIN_METRIC}": findings.best.value} if findings.best else {}
-    return best | {f"n_{name}": float(n) for name, n in findings.counts().items()}
+    best = findings.best
+    found = {f"best_{MAIN_METRIC}": mean_of(best), "best_trial": place_of(best)} if best else {}
+    return found | {f"n_{name}": float(n) for name, n in findings.counts().items()}

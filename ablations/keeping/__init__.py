@@ -1,0 +1,1 @@
+"""Keeping: a vault checked, swept, and moved between machines."""
