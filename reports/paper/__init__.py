@@ -1,0 +1,1 @@
+"""The paper: sentences that follow the statistics, sections around them, a check of the result."""
