@@ -132,6 +132,13 @@ def _warm(environment: Environment) -> ProcessPoolExecutor | None:
     return None
 
 
+def end_idle() -> None:
+    """End the processes that earlier studies left idle: whoever has changed one must not share."""
+    while _IDLE:
+        _, executor = _IDLE.pop()
+        executor.shutdown(wait=False, kill_workers=True)
+
+
 def _new(environment: Environment) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(
         max_workers=1,

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 
 from ablations.__main__ import main
+from ablations.backends.loky import end_idle
 from ablations.commands import collect_again, run_study, sync_ledger
 from ablations.design import Study
 from ablations.options import ROOT, RunOptions
@@ -162,7 +163,11 @@ pipeline.fit = deadly
     (start / "deadly.py").write_text(code)
     monkeypatch.setattr("ablations.backends.loky.run_job", deadly_job)
     limited = replace(options("loky", 2), retries=0, stage_limit=8.0)
-    table = run_study(tiny_study, limited).table
+    end_idle()  # a new process for the patched job, and none of those for who comes after
+    try:
+        table = run_study(tiny_study, limited).table
+    finally:
+        end_idle()
     assert table.info.n_finished == 6
     reasons = table.missing["reason"]
     assert (
