@@ -155,9 +155,10 @@ def pretend(scale: Scale, *, scored: bool) -> None:
     for stage in plan.all_of("pretrain") + plan.all_of("embed"):
         folder = vault.folder(stage.kind, stage.key)
         folder.mkdir(parents=True)
-        (folder / FACTS).hardlink_to(results.facts)
-        (folder / CURVES).hardlink_to(results.curves)
-        (folder / RECORD).hardlink_to(results.record(stage.kind))
+        left = {FACTS: results.facts, CURVES: results.curves}
+        for name, path in left.items():
+            (folder / name).hardlink_to(path)
+        (folder / RECORD).hardlink_to(results.record(stage.kind, left))
     distinct = {planned.key: planned for planned in plan.trials}
     for index, planned in enumerate(list(distinct.values())[:-1]):
         folder = vault.folder("adapt", planned.key)

@@ -103,7 +103,8 @@ def compile_typst(source: Path) -> Path:
 
     pdf = source.with_suffix(".pdf")
     try:
-        typst.compile(str(source), output=str(pdf), timestamp=0)
+        # typst 0.15 fails on the tags of floats over both columns
+        typst.compile(str(source), output=str(pdf), timestamp=0, pdf_tags=False)
     except RuntimeError as error:
         raise CompileError(f"{source}: Typst stopped\n{error}") from None
     return pdf

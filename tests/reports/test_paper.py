@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from melssl.methods import METHODS
 from reports import make_report
 from reports.build import Target, write
 from reports.paper import check, document, findings, targets
-from reports.paper.floats import floats_of
+from reports.paper.floats import Floats, floats_of
 from reports.paper.said import Said
 
 MakeTable = Callable[..., TrialTable]
@@ -130,28 +131,50 @@ def test_the_page_opens_without_a_network(table: TrialTable, figures: Path) -> N
     assert "%%" not in page
 
 
-def test_typst_sets_a_paper_where_no_tex_is(
-    table: TrialTable,
+def test_typst_sets_a_paper_where_no_tex_is(table: TrialTable, figures: Path) -> None:
+    source = figures.parent / "typst.typ"
+    source.write_text(targets.to_typst(document.written(table, floats_of(table, figures, "typst"))))
+    shutil.copyfile(targets.BIBLIOGRAPHY, figures.parent / "references.bib")
+    assert targets.compile_typst(source).read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.skipif(not targets.has_tex(), reason="no TeX with IEEEtran here; Typst is tested")
+def test_the_paper_compiles_to_the_same_bytes_and_the_check_is_green(
+    paper: document.Paper, figures: Path
+) -> None:
+    source = figures.parent / "paper.tex"
+    source.write_text(targets.to_latex(paper))
+    shutil.copyfile(targets.BIBLIOGRAPHY, figures.parent / "references.bib")
+    first = targets.compile_latex(source).read_bytes()
+    assert check.faults(source) == []
+    for ending in (".pdf", ".aux", ".bbl", ".fdb_latexmk"):
+        source.with_suffix(ending).unlink()
+    assert targets.compile_latex(source).read_bytes() == first
+
+
+def test_the_command_writes_a_paper_and_says_what_is_left_to_write(
+    make_table: MakeTable,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    table.save(tmp_path / "study" / "table")
+    small = make_table(methods=("mae",), fractions=(0.1,), folds=1, control=None)
+    small.save(tmp_path / "study" / "table")
     monkeypatch.setattr(targets, "has_tex", lambda: False)
-    code = make_report.main(["--study", str(tmp_path / "study"), "--format", "pdf"])
-    said = capsys.readouterr()
-    assert code == 0, said.err
-    assert "set by Typst" in said.out
-    assert (tmp_path / "study" / "report" / "paper.pdf").read_bytes().startswith(b"%PDF")
+    assert make_report.main(["--study", str(tmp_path / "study")]) == 0
+    said = capsys.readouterr().out
+    assert "set by Typst" in said
+    assert "look for AUTHOR" in said
+    names = {path.name for path in (tmp_path / "study" / "report").iterdir()}
+    assert {"paper.tex", "paper.typ", "paper.pdf", "paper.html", "said.csv"} <= names
+    assert make_report.main(["--study", str(tmp_path / "none")]) == 2
 
 
-@pytest.mark.skipif(not targets.has_tex(), reason="no TeX with IEEEtran here; Typst is tested")
-def test_the_paper_compiles_and_the_check_is_green(table: TrialTable, tmp_path: Path) -> None:
-    table.save(tmp_path / "study" / "table")
-    assert make_report.main(["--study", str(tmp_path / "study"), "--format", "pdf"]) == 0
-    first = (tmp_path / "study" / "report" / "paper.pdf").read_bytes()
-    assert make_report.main(["--study", str(tmp_path / "study"), "--format", "pdf"]) == 0
-    assert (tmp_path / "study" / "report" / "paper.pdf").read_bytes() == first
+def test_what_tex_complains_of_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "paper.typ"
+    source.write_text("#nonsense(")
+    with pytest.raises(targets.CompileError, match="Typst stopped"):
+        targets.compile_typst(source)
 
 
 GOOD = (
@@ -192,12 +215,9 @@ def test_what_a_person_must_write_is_marked_and_counted(paper: document.Paper) -
     assert any("clinic" in what for what in said)
 
 
-def test_an_unfinished_study_says_so_among_its_limits(
-    make_table: MakeTable, tmp_path: Path
-) -> None:
+def test_an_unfinished_study_says_so_among_its_limits(make_table: MakeTable) -> None:
     table = make_table(fractions=(0.1, 1.0), lost_trials=(0,), seeds=1)
     table = dataclasses.replace(table, info=dataclasses.replace(table.info, pool="train+test"))
-    list(write(table, Target(figures=tmp_path, tables=None)))
-    body = document.written(table, floats_of(table, tmp_path, "latex")).body
+    body = document.written(table, Floats(every={}, target="latex")).body
     assert "1 trials have no result" in body
     assert "the training and the test lesions" in body
