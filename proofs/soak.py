@@ -158,8 +158,8 @@ def _run(out: Path, backend: str) -> int:
     return exit_code(lambda: len(run_study(STUDY, options).table.missing))
 
 
-def numbers(out: Path) -> dict[str, bytes]:
-    """Return every number of a finished study; how long something took is none."""
+def numbers(out: Path, study: str) -> dict[str, bytes]:
+    """Return every number of a study's trials, bit for bit; how long they took is none."""
     vault, found = Vault(out / "vault"), {}
     for key in vault.finished("adapt"):
         for name in ("scores.json", "replicates.npz", "predictions.parquet"):
@@ -167,11 +167,15 @@ def numbers(out: Path) -> dict[str, bytes]:
     for key in vault.finished("pretrain"):
         tensors, _ = load_tensors(vault.folder("pretrain", key) / "weights.safetensors")
         found |= {f"{key}/{name}": tensor.numpy().tobytes() for name, tensor in tensors.items()}
-    trials = (out / "studies/soak/table/trials.csv").read_bytes().splitlines()
+    trials = (out / f"studies/{study}/table/trials.csv").read_bytes().splitlines()
     found["table"] = b"\n".join(sorted(line.rpartition(b",")[0] for line in trials))
-    held = Ledger(sqlite_uri(out / "mlflow.db"), "soak", patience_s=60.0).held()
-    found["ledger"] = json.dumps(held, sort_keys=True).encode()
     return found
+
+
+def everything(out: Path) -> dict[str, bytes]:
+    """Return the numbers of a finished study, and what MLflow holds of it."""
+    held = Ledger(sqlite_uri(out / "mlflow.db"), "soak", patience_s=60.0).held()
+    return numbers(out, "soak") | {"ledger": json.dumps(held, sort_keys=True).encode()}
 
 
 def _session(leader: int) -> list[int]:
@@ -228,7 +232,7 @@ def _ends_within(runs: Runs, run: int, seconds: float) -> bool:
 
 
 def _differences(out: Path, expected: dict[str, bytes]) -> Iterable[str]:
-    found = numbers(out)
+    found = everything(out)
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             yield f"{name} differs"
@@ -248,7 +252,7 @@ def soak(minutes: float, seed: int, folder: Path) -> Counts:
     if code:
         sys.exit(f"the calm run ended with {code}: {(calm / 'told.txt').read_text()}")
     counts.calm_seconds = time.monotonic() - began
-    expected, until = numbers(calm), time.monotonic() + 60 * minutes
+    expected, until = everything(calm), time.monotonic() + 60 * minutes
     print(f"seed {seed}; {len(expected)} numbers, files and tables to compare", flush=True)
     while time.monotonic() < until:
         out, before = folder / f"round-{counts.rounds}", counts.kills.total()

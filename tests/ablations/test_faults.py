@@ -27,8 +27,8 @@ from melssl.methods.base import Batch
 from melssl.methods.vicreg import VicReg
 from melssl.settings import with_overrides
 from melssl.spec import RunSpec
-from melssl.training.checkpoint import load_tensors
 from melssl.training.loop import StepResult
+from proofs.soak import numbers
 
 TINY = {
     "cohort": {"source": "synthetic", "n_patients": 24, "image_px": 32},
@@ -85,20 +85,6 @@ def told(out: Path) -> str:
     return (out / "told.txt").read_text()
 
 
-def numbers(out: Path) -> dict[str, bytes]:
-    """Return every number of a study's trials, bit for bit; how long they took is none."""
-    vault, found = Vault(out / "vault"), {}
-    for key in vault.finished("adapt"):
-        for name in ("scores.json", "replicates.npz", "predictions.parquet"):
-            found[f"{key}/{name}"] = (vault.folder("adapt", key) / name).read_bytes()
-    for key in vault.finished("pretrain"):
-        tensors, _ = load_tensors(vault.folder("pretrain", key) / "weights.safetensors")
-        found |= {f"{key}/{name}": tensor.numpy().tobytes() for name, tensor in tensors.items()}
-    trials = (out / "studies/faulty/table/trials.csv").read_bytes().splitlines()
-    found["table"] = b"\n".join(sorted(line.rpartition(b",")[0] for line in trials))
-    return found
-
-
 def ran(out: Path) -> Counter[str]:
     return Counter((out / "ran.txt").read_text().splitlines())
 
@@ -116,7 +102,7 @@ def test_a_run_killed_between_any_two_writes_again_and_again_ends_with_the_same_
         (code,) = start({"out": str(tmp_path), "uri": uri, "kill_before": points[-1]})
         assert code in (0, -signal.SIGKILL), told(tmp_path)
     assert start({"out": str(tmp_path), "uri": uri}) == [0], f"{points} {told(tmp_path)}"
-    assert numbers(tmp_path) == numbers(whole), points
+    assert numbers(tmp_path, "faulty") == numbers(whole, "faulty"), points
     held = Ledger(uri, "faulty").held()
     assert set(held.values()) == {"FINISHED"}, points
     assert held == Ledger(sqlite_uri(whole / "mlflow.db"), "faulty").held()
@@ -133,7 +119,7 @@ def test_two_runs_at_once_on_one_vault_train_each_stage_once(
     assert set(both.values()) == {1}
     assert ran(whole).keys() < both.keys()
     (tmp_path / "one" / "vault").symlink_to(vault)
-    theirs, own = numbers(tmp_path / "one"), numbers(whole)
+    theirs, own = numbers(tmp_path / "one", "faulty"), numbers(whole, "faulty")
     assert {name: theirs[name] for name in own} == own
 
 
@@ -155,7 +141,7 @@ def test_a_full_disk_costs_what_does_not_fit_and_leaves_nothing_half_written(
     assert (tmp_path / "left.txt").read_text() == ""
     theirs = (tmp_path / "studies/faulty/table/trials.csv").read_bytes().splitlines()
     table = b"\n".join(sorted(line.rpartition(b",")[0] for line in theirs))
-    assert table == numbers(whole)["table"]
+    assert table == numbers(whole, "faulty")["table"]
 
 
 def test_a_vault_that_cannot_be_written_to_serves_what_it_has_and_says_so_of_the_rest(
@@ -168,7 +154,7 @@ def test_a_vault_that_cannot_be_written_to_serves_what_it_has_and_says_so_of_the
     if code == NO_RIGHT:
         pytest.skip("no right to mount: neither privileged nor user namespaces")
     assert code == 0, told(tmp_path)
-    assert numbers(tmp_path) == numbers(whole)
+    assert numbers(tmp_path, "faulty") == numbers(whole, "faulty")
     key = min(Vault(vault).finished("adapt"))
     shutil.rmtree(Vault(vault).folder("adapt", key))
     (tmp_path / "told.txt").unlink()
