@@ -63,8 +63,8 @@ LISTS = {  # folder: names of the base classes whose last descendants its `__ini
 }
 COMMANDS = (
     *("melssl/__main__.py", "ablations/__main__.py"),
-    *("study/label_fraction.py", "study/search.py"),
-    *("reports/make_figures.py", "reports/make_tables.py"),
+    *("study/label_fraction.py", "study/search.py", "study/cluster.py"),
+    *("reports/make_figures.py", "reports/make_tables.py", "reports/make_report.py"),
 )
 
 

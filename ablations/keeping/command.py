@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ablations.commands import load_study, study_folder
+from ablations.describe import size as words
 from ablations.keeping.check import check, repaired
 from ablations.keeping.leftovers import leftovers
 from ablations.keeping.needs import needs
@@ -57,7 +58,7 @@ def sweep_vault(root: Path, *, yes: bool, dry_run: bool) -> None:
     n_removed, n_bytes = sweep(vault, found)
     held = len(found) - n_removed
     kept = f"; {held} are held by a running process and stay" if held else ""
-    print(f"{n_removed} removed, {n_bytes / 1e6:.1f} MB{kept}")
+    print(f"{n_removed} removed, {words(n_bytes)}{kept}")
 
 
 def export_study(name: str, root: Path, target: Path) -> None:
@@ -65,8 +66,8 @@ def export_study(name: str, root: Path, target: Path) -> None:
     vault, study = Vault(root), load_study(name)
     plan = make_plan(study, Preparations(root, decode=False), vault)
     parcel = export(plan, vault, study_folder(study.name), target)
-    size = target.stat().st_size / 1e6
-    print(f"{target}: study {parcel.study}, {len(parcel.stages)} stages, {size:.1f} MB")
+    size = words(target.stat().st_size)
+    print(f"{target}: study {parcel.study}, {len(parcel.stages)} stages, {size}")
     print(f"its cohort stays here: {parcel.cohort}, digest {parcel.cohort_digest}")
 
 

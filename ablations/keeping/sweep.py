@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablations.bounded import held
+from ablations.describe import size as words
 from ablations.keeping.leftovers import leftovers, stage_of
 from ablations.keeping.needs import Needs
 from ablations.plan import KINDS
@@ -40,8 +41,8 @@ def summary(found: list[Removal]) -> list[str]:
         return ["nothing to remove"]
     frame = pd.DataFrame([{"sort": r.sort, "size": r.size} for r in found])
     by_sort = frame.groupby("sort")["size"].agg(["count", "sum"])
-    lines = [f"  {sort:<10}{n:>7}  {_bytes(size):>9}" for sort, n, size in by_sort.itertuples()]
-    return [*lines, f"  {'together':<10}{len(frame):>7}  {_bytes(int(frame['size'].sum())):>9}"]
+    lines = [f"  {sort:<10}{n:>7}  {words(size):>9}" for sort, n, size in by_sort.itertuples()]
+    return [*lines, f"  {'together':<10}{len(frame):>7}  {words(int(frame['size'].sum())):>9}"]
 
 
 def sweep(vault: Vault, found: list[Removal]) -> tuple[int, int]:
@@ -140,11 +141,3 @@ def _size(path: Path) -> int:
         with suppress(OSError):
             total += file.stat().st_size
     return total
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

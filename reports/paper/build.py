@@ -14,8 +14,6 @@ from reports.paper import check, targets
 from reports.paper.document import written
 from reports.paper.floats import floats_of
 
-FORMATS = ("pdf", "html", "tex")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -27,8 +25,8 @@ class Report:
     engine: str
 
 
-def make(table: TrialTable, folder: Path, formats: Sequence[str] = FORMATS) -> Report:
-    """Write the paper into ``folder``: ``paper.tex``, ``paper.pdf``, ``paper.html``, ``said.csv``.
+def make(table: TrialTable, folder: Path, formats: Sequence[str]) -> Report:
+    """Write ``paper.tex`` and ``said.csv`` into ``folder``, and of ``formats`` pdf and html.
 
     Where no TeX is, the PDF is set by Typst instead, and the check of TeX's log is not made.
 
