@@ -5,7 +5,7 @@ SHELL := /bin/sh
 READY := .venv/.ready
 RUN := .venv/bin/python
 
-.PHONY: help demo report test check proofs soak bench lock environment clean
+.PHONY: help demo report page test check proofs soak bench lock environment clean
 .DEFAULT_GOAL := help
 
 help:  ## print this list
@@ -17,6 +17,9 @@ demo: $(READY)  ## the main job on a made cohort: figures, tables and the MLflow
 report: $(READY)  ## the paper of the study that was collected last, or: make report STUDY=NAME
 	@$(RUN) reports/make_report.py $(if $(STUDY),--study $(STUDY))
 
+page: $(READY)  ## the study that was collected last as one HTML page, or: make page STUDY=NAME
+	@$(RUN) reports/make_page.py $(if $(STUDY),--study $(STUDY))
+
 test: $(READY)  ## every test
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
 
@@ -27,6 +30,7 @@ check: $(READY)  ## style and types: ruff and mypy --strict
 
 proofs: $(READY)  ## long simulations behind docs/statistics.md and docs/protocol.md: about an hour
 	@$(RUN) -m proofs.false_positives
+	@$(RUN) -m proofs.ranking
 	@$(RUN) -m proofs.coverage
 	@$(RUN) -m proofs.bootstrap_speed
 	@$(RUN) -m proofs.search_gain

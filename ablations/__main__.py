@@ -1,4 +1,4 @@
-"""python -m ablations plan | run | status | collect | ledger | vault: the command line."""
+"""python -m ablations plan | run | status | collect | pictures | ledger | vault: the commands."""
 
 from __future__ import annotations
 
@@ -68,6 +68,19 @@ def _collect(args: argparse.Namespace) -> int:
     return 0
 
 
+def _pictures(args: argparse.Namespace) -> int:
+    from ablations.commands import load_study
+    from ablations.gallery import Gallery
+    from ablations.pictures import make_pictures, refusals
+
+    study = load_study(args.study)
+    folder = make_pictures(study, run_options(args), args.most)
+    for line in refusals(Gallery.load(folder)):
+        print(line)
+    print(f"{folder}\nfigures: python reports/make_figures.py --study {study.name}")
+    return 0
+
+
 def _ledger(args: argparse.Namespace) -> int:
     from ablations.commands import load_study, study_folder, sync_ledger
     from ablations.searching.sync import sync_search
@@ -94,6 +107,18 @@ def _vault(args: argparse.Namespace) -> int:
     else:
         data_root = Path(args.data_root) if args.data_root else None
         command.import_study(Path(args.file), root, data_root)
+    return 0
+
+
+def _export_encoder(args: argparse.Namespace) -> int:
+    from ablations.commands import load_study
+    from ablations.sharing.command import export_encoder
+
+    fold = int(args.fold) if args.fold.isdecimal() else -1
+    told = export_encoder(
+        load_study(args.study), Path(args.folder), run_options(args), args.arm, fold, onnx=args.onnx
+    )
+    print("\n".join(told))
     return 0
 
 
@@ -124,6 +149,12 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
         command.add_argument("study", nargs="?", default="", help="name; default: the latest")
         add_run_options(command)
+    pictures = commands.add_parser(
+        "pictures", help="show what encoders learnt, on patients' images", allow_abbrev=False
+    )
+    pictures.add_argument("--study", default="", help="name; default: the latest")
+    pictures.add_argument("--most", type=int, default=6, help="arms to show, in order (default: 6)")
+    add_run_options(pictures)
     ledger = commands.add_parser(
         "ledger", help="the MLflow mirror of the vault", allow_abbrev=False
     )
@@ -131,6 +162,14 @@ def _parser() -> argparse.ArgumentParser:
     ledger.add_argument("study", nargs="?", default="", help="or search; default: the latest study")
     ledger.add_argument("--storage", default="", help="address of a search's database")
     add_run_options(ledger)
+    text = "an encoder with its model card, for timm, melssl and ONNX"
+    share = commands.add_parser("export-encoder", help=text, description=text, allow_abbrev=False)
+    share.add_argument("study", help="its name")
+    share.add_argument("folder", help="where to write it")
+    share.add_argument("--arm", default="", help="method=simclr, ... (default: the only one)")
+    share.add_argument("--fold", default="0", help="whose encoder (default: 0)")
+    share.add_argument("--onnx", action="store_true", help="model.onnx, too (the extra `onnx`)")
+    add_run_options(share)
     _add_vault(commands.add_parser("vault", help="finished stages: checked, swept, moved"))
     return parser
 
@@ -157,8 +196,10 @@ _COMMANDS = {
     "run": _run,
     "status": _status,
     "collect": _collect,
+    "pictures": _pictures,
     "ledger": _ledger,
     "vault": _vault,
+    "export-encoder": _export_encoder,
 }
 
 if __name__ == "__main__":

@@ -120,6 +120,40 @@ def difference(
     return replace(found, replicates=widened(found.estimate, found.replicates, extra))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Mean:
+    """The mean score of some trials with what is needed to subtract that of others.
+
+    ``by_draw`` (J, D) holds scores by fold and draw; ``by_patient`` (R,) are replicates that redraw
+    the test patients alone.
+    """
+
+    score: Bootstrap
+    by_draw: np.ndarray
+    by_patient: np.ndarray
+
+    def minus(self, other: Mean, share: float, test_train_ratio: float) -> Bootstrap:
+        """Return the paired difference to the mean of trials on the same places.
+
+        The same as ``difference``, but the replicates of each of many arms are read once.
+        """
+        found = self.score.minus(other.score)
+        patients = _spread(self.by_patient - other.by_patient) ** 2
+        by_draw = self.by_draw - other.by_draw
+        extra = training_variance(by_draw, patients, share, test_train_ratio)
+        return replace(found, replicates=widened(found.estimate, found.replicates, extra))
+
+
+def mean_of(trials: Sequence[Finished], metric: str) -> Mean:
+    """Return the mean score of trials; those to be subtracted stand on the same places in order."""
+    scores, stored = _scores(trials, metric), _stored(trials, metric)
+    return Mean(
+        score=_mean(_places(trials), scores, stored),
+        by_draw=_by_fold_and_draw(_places(trials), scores),
+        by_patient=stored.mean(axis=0),
+    )
+
+
 def standard_errors(trials: Sequence[Finished], metric: str) -> StandardErrors:
     """Return the standard error of the mean score by what is redrawn, one source at a time.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -14,23 +15,31 @@ from ablations.encoders import costs_frame, encoders_frame
 from ablations.factors import METHOD
 from ablations.largest import pooled_frame, reliability_frame
 from ablations.origin import commit, libraries
+from ablations.parts import parts_frame
 from ablations.plan import Plan, PlannedTrial
 from ablations.predicted import Predicted
+from ablations.ranks import pairs_frame, ranks_frame
+from ablations.relative import relative_frame
 from ablations.results import Results, read_results
 from ablations.savings import savings_frame
+from ablations.spent import spent_frame
+from ablations.structures import structures_frame
 from ablations.subgroups import subgroups_frame
+from ablations.sweeps import sweeps_frame
 from ablations.table import FactorInfo, LevelInfo, MetricInfo, StudyInfo, TrialTable
+from ablations.unseen.frame import unseen_frame
 from ablations.vault import Vault
 from melssl.artifacts import CURVES
 from melssl.evaluation.metrics import METRICS
 from melssl.settings import Json
 from melssl.spec import NUMBERS_VERSION
+from melssl.unseen import Unseen
 
 MAIN_METRIC = "roc_auc"
 
 
-def collect(plan: Plan, vault: Vault) -> TrialTable:
-    """Return the table of everything that the plan finds in the vault.
+def collect(plan: Plan, vault: Vault, unseen: Sequence[Unseen] = ()) -> TrialTable:
+    """Return the table of everything that the plan finds in the vault, also of unseen cohorts.
 
     Raises:
         ArtifactError: an arm and its control differ in more than method and pretraining.
@@ -38,6 +47,7 @@ def collect(plan: Plan, vault: Vault) -> TrialTable:
     """
     results, predicted = read_results(plan, vault), Predicted(vault)
     info = _info(results)
+    of_outcome = _of_masks if results.of_masks else _of_classes
     return TrialTable(
         info=info,
         trials=_trials(results),
@@ -47,12 +57,31 @@ def collect(plan: Plan, vault: Vault) -> TrialTable:
         comparisons=comparisons_frame(results, info.rope),
         savings=savings_frame(results),
         variances=variances_frame(results),
-        pooled=pooled_frame(results, predicted),
-        subgroups=subgroups_frame(results, predicted),
-        reliability=reliability_frame(results, predicted),
         encoders=encoders_frame(results, vault),
         costs=costs_frame(results, vault),
+        ranks=ranks_frame(results),
+        pairs=pairs_frame(results),
+        parts=parts_frame(results),
+        spent=spent_frame(results, vault),
+        unseen=unseen_frame(results, unseen, vault),
+        relative=relative_frame(results),
+        **of_outcome(results, predicted),
     )
+
+
+def _of_classes(results: Results, predicted: Predicted) -> dict[str, Any]:
+    """Return the frames that rest on probabilities of classes."""
+    return {
+        "pooled": pooled_frame(results, predicted),
+        "subgroups": subgroups_frame(results, predicted),
+        "reliability": reliability_frame(results, predicted),
+        "sweeps": sweeps_frame(results, predicted),
+    }
+
+
+def _of_masks(results: Results, predicted: Predicted) -> dict[str, Any]:
+    """Return the frames that rest on masks."""
+    return {"structures": structures_frame(results, predicted)}
 
 
 def _place(results: Results, planned: PlannedTrial) -> dict[str, object]:
@@ -120,7 +149,7 @@ def _info(results: Results) -> StudyInfo:
             )
             for name in results.metrics
         ),
-        main_metric=MAIN_METRIC,
+        main_metric=results.main_metric,
         control=study.control,
         n_planned=plan.n_planned,
         n_finished=plan.n_finished,
@@ -136,13 +165,25 @@ def _info(results: Results) -> StudyInfo:
             "name": prepared.cohort.name,
             "images": len(prepared.cohort),
             f"{prepared.cohort.patient_unit}s": int(frame["patient_id"].nunique()),
-            "classes": ", ".join(prepared.cohort.classes),
-            "positives": int((frame["target"] == 1).sum()),
             "patient_unit": prepared.cohort.patient_unit,
+            **_outcome(results),
         },
         settings=dict(_flat(study.baseline.plain())),
         origin=_origin(plan),
     )
+
+
+def _outcome(results: Results) -> dict[str, str | int | float]:
+    """Return what is known of each sample: its class, the structures of its mask, its medium."""
+    cohort = results.prepared.cohort
+    known: dict[str, str | int | float] = {"classes": ", ".join(cohort.classes)}
+    if len(cohort.classes) > 1:
+        known["positives"] = int((cohort.labelled["target"] == 1).sum())
+    if cohort.structures:
+        known["structures"] = ", ".join(cohort.structures)
+    if cohort.medium.kind != "image":
+        known["sample_unit"] = cohort.medium.kind
+    return known
 
 
 def _flat(settings: Json, path: str = "") -> Iterator[tuple[str, str]]:

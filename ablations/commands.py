@@ -24,6 +24,7 @@ from ablations.run import run_plan
 from ablations.snapshot import Snapshot, basis_of
 from ablations.status import STUDY, alert_lines, failure_lines, status_lines, study_path
 from ablations.table import TrialTable
+from ablations.unseen.asked import known_unseen
 from ablations.vault import Vault
 from ablations.workers import Outcome
 from melssl.artifacts import FACTS
@@ -108,7 +109,7 @@ def run_study(study: Study, options: RunOptions) -> StudyResult:
 
     status = "KILLED"
     try:
-        run_plan(plan, vault, options, cost, ended)
+        run_plan(plan, vault, options, cost, ended, mirror.open)
         status = "FINISHED"
     finally:
         reckoning.write(vault)
@@ -126,7 +127,7 @@ def run_study(study: Study, options: RunOptions) -> StudyResult:
 def collect_study(plan: Plan, vault: Vault) -> tuple[TrialTable, Path]:
     """Write the table of what is finished where reports look for it; return it and the folder."""
     folder = study_folder(plan.study.name)
-    table = collect(plan, vault)
+    table = collect(plan, vault, list(known_unseen(folder)))
     table.save(folder / "table")
     return table, folder
 

@@ -51,7 +51,7 @@ def _tests(results: Results, name: str, metric: str, rope: float) -> dict[str, o
     t = corrected_t(by_fold, results.test_train_ratio)
     chances = correlated_bayes(sign * by_fold, results.test_train_ratio, rope)
     interval, error = gain.interval, gain.standard_error
-    reasons = [_too_few(results.n_rarest)] if few else []
+    reasons = [too_few(results.n_rarest)] if few else []
     reasons += [f"over folds: {t.refused}"] if t.refused else []
     return {
         "difference": gain.estimate,
@@ -69,13 +69,6 @@ def _tests(results: Results, name: str, metric: str, rope: float) -> dict[str, o
     }
 
 
-def _too_few(n_rarest: int) -> str:
-    return (
-        f"bootstrap: the rarest class has {n_rarest} patients, and its error rate was checked from"
-        f" {FEWEST_PATIENTS} on"
-    )
-
-
 def fold_differences(pairs: Sequence[Pair], metric: str) -> np.ndarray:
     """Return each fold's mean difference over its paired draws and seeds, (J,), by fold."""
     by_fold: dict[int, list[float]] = {}
@@ -83,6 +76,14 @@ def fold_differences(pairs: Sequence[Pair], metric: str) -> np.ndarray:
         gain = pair.own.score(metric) - pair.control.score(metric)
         by_fold.setdefault(pair.own.place[0], []).append(gain)
     return np.array([np.mean(by_fold[fold]) for fold in sorted(by_fold)])
+
+
+def too_few(n_rarest: int) -> str:
+    """Say why so few patients of the rarest class get no p-value."""
+    return (
+        f"bootstrap: the rarest class has {n_rarest} patients, and its error rate was checked from"
+        f" {FEWEST_PATIENTS} on"
+    )
 
 
 def _n_planned(results: Results, name: str) -> int:

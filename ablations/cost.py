@@ -15,7 +15,7 @@ from melssl.stages import Kind, Stage
 from melssl.workload import Workload, calibrate, footprint, workload
 
 HISTORY = 400
-GUESS_SECONDS = {"embed": 2e-4, "linear_probe": 0.4, "knn": 0.1}
+GUESS_SECONDS = {"embed": 2e-4, "predict": 4e-4, "linear_probe": 0.4, "knn": 0.1}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,10 @@ from pydantic import Field, field_validator
 
 from ablations.factor import Factor, Value
 from ablations.factors import LABEL_FRACTION, METHOD, factor_named
+from ablations.paths import has
 from melssl.errors import SpecError
 from melssl.runs import Run
-from melssl.settings import Settings, digest
+from melssl.settings import Settings, digest, with_overrides
 from melssl.spec import RunSpec
 
 Place = tuple[int, int, int]
@@ -46,6 +47,12 @@ class Study(Settings):
             factor_named(name)
             if not values or len(set(values)) != len(values):
                 raise SpecError(f"factor {name}: expected distinct values, got {list(values)}")
+        sizes = [float(size) for size in levels.get(LABEL_FRACTION.name, ())]
+        if any(size > 1 for size in sizes) and any(size < 1 for size in sizes):
+            raise SpecError(
+                f"label budgets {sizes}: expected shares, or numbers of patients and 100% beside"
+                " them; which of the two is larger differs from fold to fold: use one kind"
+            )
         return levels
 
     @property
@@ -69,7 +76,7 @@ class Study(Settings):
             own = given or (self.baseline.method.name,)
             beside = (self.control,) if self.control and self.control not in own else ()
             return (*beside, *own, *(name for name in self.references if name not in own))
-        return given or (self.baseline.budget.fraction,)
+        return given or (self.baseline.budget.size,)
 
     def cells(self) -> tuple[Cell, ...]:
         """Return all cells; levels that mean nothing in a cell are None, and such cells merge."""
@@ -89,7 +96,7 @@ class Study(Settings):
         for cell in self.cells() if cells is None else cells:
             bases = [cell.spec.replace(folds=deal) for deal in deals]
             dealt = list(enumerate(itertools.product(bases, range(folds.n_folds))))
-            n_draws = 1 if cell.spec.budget.fraction == 1 else self.n_draws
+            n_draws = 1 if cell.spec.budget.is_whole else self.n_draws
             for (place, (base, fold)), draw, seed in itertools.product(
                 dealt, range(n_draws), self._seeds(cell)
             ):
@@ -123,7 +130,7 @@ class Study(Settings):
         levels: list[tuple[str, Value | None]] = []
         for factor, value in zip(self.factors, values, strict=True):
             if factor.applies(spec):
-                spec = factor.change(spec, value)
+                spec = self._overridden(factor.change(spec, value), spec.protocol.name)
                 levels.append((factor.name, value))
             elif spec.method.name == self.control or spec.method_class.sees == "metadata":
                 levels.append((factor.name, None))
@@ -133,6 +140,22 @@ class Study(Settings):
                     "leave one of them out of the study"
                 )
         return Cell(levels=tuple(levels), spec=spec)
+
+    def _overridden(self, spec: RunSpec, protocol: str) -> RunSpec:
+        """Return a run whose protocol is another now, with the overrides that it also knows.
+
+        ``--set protocol.training.epochs=12`` is said of the baseline's protocol; if the others kept
+        their defaults, they would be judged by another schedule. Methods and backbones are told
+        apart by their settings, and keep their own.
+        """
+        if spec.protocol.name == protocol:
+            return spec
+
+        def is_shared(path: str) -> bool:
+            return path.startswith("protocol.") and path != "protocol.name" and has(spec, path)
+
+        said = [text for text in self.overrides if is_shared(text.partition("=")[0].strip())]
+        return with_overrides(spec, said)
 
 
 @dataclass(frozen=True, kw_only=True)

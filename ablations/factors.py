@@ -36,6 +36,22 @@ def _percent(value: Value) -> str:
     return f"{100 * float(value):g} %"
 
 
+def _budget(text: str) -> Value:
+    """Read a share, ``0.1`` or ``10%``, or a number of patients, ``6``."""
+    share = fraction(text)
+    if text.endswith("%") or share <= 1:
+        return share
+    if share != int(share):
+        raise ValueError(
+            f"label budget {text!r}: expected a share (0.1, 10%) or a whole number of patients (6)"
+        )
+    return int(share)
+
+
+def _budget_shown(value: Value) -> str:
+    return f"{value:g}" if not isinstance(value, str) and value > 1 else _percent(value)
+
+
 def _trains(spec: RunSpec) -> bool:
     return spec.method_class.trains
 
@@ -113,7 +129,7 @@ def pretexts(spec: RunSpec, *, served: bool = True) -> tuple[Value, ...]:
     return tuple(
         name
         for name, method in classes.items()
-        if method.is_pretext() and method.serves(spec.backbone) == served
+        if method.is_pretext() and method.serves(spec.backbone, spec.cohort.medium.kind) == served
     )
 
 
@@ -129,10 +145,10 @@ LABEL_FRACTION = Factor(
     name="label_fraction",
     label="Labelled patients",
     values=(0.05, 0.1, 0.25, 0.5, 1.0),
-    parse=fraction,
+    parse=_budget,
     scale="log",
-    show=_percent,
-    change=lambda spec, value: spec.replace(budget=spec.budget.replace(fraction=value)),
+    show=_budget_shown,
+    change=lambda spec, value: spec.replace(budget=spec.budget.sized(float(value))),
 )
 MASK_RATIO = _at(
     "method.mask_ratio",

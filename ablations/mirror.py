@@ -16,6 +16,7 @@ class Mirror:
 
     A slow server keeps the thread, and not the process that hands out stages. Where stages run in
     this very process (``beside`` is False) each is told at once: there is nobody to keep busy.
+    ``open`` begins the run there; what takes seconds, so it is best called when all are busy.
     """
 
     def __init__(
@@ -26,7 +27,16 @@ class Mirror:
         self._queue = SimpleQueue[Action | None]()
         self._error: BaseException | None = None
         self._thread = Thread(target=self._work, name="mirror", daemon=True) if beside else None
-        ledger.prepare()
+        self._is_open = False
+        if not beside:
+            self.open()
+
+    def open(self) -> None:
+        """Begin the run, if it has not begun."""
+        if self._is_open:
+            return
+        self._is_open = True
+        self._ledger.prepare()
         if self._thread is None:
             self._start()
         else:
@@ -34,6 +44,7 @@ class Mirror:
 
     def tell(self, action: Action) -> None:
         """Run ``action`` with the parent run after all that was told before."""
+        self.open()
         if self._thread is None:
             action(self._parent)
         else:
@@ -41,7 +52,7 @@ class Mirror:
 
     def close(self) -> None:
         """Wait until all is told, which the ledger bounds, and raise what was raised."""
-        if self._thread is None:
+        if self._thread is None or not self._is_open:
             return
         self._queue.put(None)
         self._thread.join()

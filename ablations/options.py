@@ -49,7 +49,11 @@ def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
             "--values", default="", help="levels: 0.5,0.75; of several factors: 0.5,0.75;8,16"
         )
     group.add_argument("--method", default="", help="pretext method(s) beside the control: simclr")
-    group.add_argument("--fractions", default="", help="label budgets: 0.05,0.1,1 or 5%%,100%%")
+    group.add_argument(
+        "--fractions",
+        default="",
+        help="label budgets: 0.05,0.1,1 or 5%%,100%%, or numbers of patients: 6,12,24,100%%",
+    )
     group.add_argument("--folds", default="", help="number of patient folds")
     group.add_argument("--repeats", default="", help="how often the folds are dealt anew: 5")
     group.add_argument("--draws", default="", help="random draws of every budget below 100 %%")
@@ -57,7 +61,7 @@ def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
     group.add_argument("--source", default="", help="cohort: synthetic, ham10000, siim_isic, ...")
     group.add_argument("--data-root", default="", help="folder of the cohort's official files")
     group.add_argument(
-        "--preset", default="", help="smoke, demo, cpu, gpu or a file that a search wrote"
+        "--preset", default="", help="smoke, demo, cpu, gpu, volumes or a file that a search wrote"
     )
     group.add_argument("--control", default="no_pretext", help="the control's method, or 'none'")
     group.add_argument(

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from ablations.design import Cell, Study, Trial
 from ablations.preparations import Preparations
+from ablations.table import budget_order
 from ablations.trunks import with_trunks
 from ablations.vault import Vault
 from melssl.errors import CohortError, SpecError, SplitError, listed
@@ -18,7 +19,7 @@ from melssl.spec import ARMS_DIFFER_IN, RunSpec, differing
 from melssl.stages import Chains, Kind, Stage
 
 Place = tuple[Kind, str]
-KINDS: tuple[Kind, ...] = ("trunk", "pretrain", "embed", "adapt")
+KINDS: tuple[Kind, ...] = ("trunk", "pretrain", "embed", "adapt", "predict")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,8 +156,11 @@ def check_study(study: Study, preparations: Preparations) -> dict[str, str]:
     """
     baseline = preparations.of(study.baseline)
     absent = {name: why for name in study.references if (why := without(name, baseline))}
+    if study.baseline.protocol.judges == "masks":
+        absent = dict.fromkeys(study.references, "a table of metadata draws no masks")
     cells = [cell for cell in study.cells() if cell.spec.method.name not in absent]
     _check_images(cells, baseline)
+    _check_outcome(cells)
     _check_arms(study, cells)
     _check_budgets(study, cells, preparations)
     return absent
@@ -183,6 +187,17 @@ def _check_images(cells: Sequence[Cell], prepared: Prepared) -> None:
         )
 
 
+def _check_outcome(cells: Sequence[Cell]) -> None:
+    """Refuse protocols side by side whose scores have nothing in common."""
+    names = {c.spec.protocol.name: c.spec.protocol.judges for c in cells}
+    if len(set(names.values())) > 1:
+        told = ", ".join(f"{name} says {judges}" for name, judges in names.items())
+        raise SpecError(
+            f"protocols of one study score one kind of outcome, these do not: {told}; make a study"
+            " of each"
+        )
+
+
 def _check_arms(study: Study, cells: Sequence[Cell]) -> None:
     """Refuse, before anything is trained, arms that differ from their control in too much."""
     named = {cell.name: cell for cell in cells}
@@ -199,9 +214,22 @@ def _check_arms(study: Study, cells: Sequence[Cell]) -> None:
 
 
 def _check_budgets(study: Study, cells: Sequence[Cell], preparations: Preparations) -> None:
-    """Draw the smallest budget of every fold and draw: the larger ones contain it."""
-    smallest = min(cells, key=lambda cell: cell.spec.budget.fraction)
-    by_draw = {(t.fold, t.draw): t for t in study.trials([smallest])}
+    """Draw the smallest budget of every fold and draw: the larger ones contain it.
+
+    And the largest where it is a number of patients, that a fold may not have.
+    """
+    ordered = sorted(cells, key=lambda cell: budget_order(cell.spec.budget.size))
+    counted = [cell for cell in ordered if cell.spec.budget.count is not None]
+    faults = []
+    for cell in {cell.name: cell for cell in (ordered[0], *counted[-1:])}.values():
+        faults += _undrawn(study, cell, preparations)
+    if faults:
+        raise SplitError(f"{len(faults)} budgets cannot be drawn:\n{listed(faults)}")
+
+
+def _undrawn(study: Study, cell: Cell, preparations: Preparations) -> list[str]:
+    """Return why budgets of a cell cannot be drawn, one sentence for each."""
+    by_draw = {(t.fold, t.draw): t for t in study.trials([cell])}
     faults, sure = [], set()
     for (fold, draw), trial in by_draw.items():
         if fold in sure:
@@ -213,5 +241,4 @@ def _check_budgets(study: Study, cells: Sequence[Cell], preparations: Preparatio
             faults.append(str(error))
         if draw == 0 and prepared.every_draw_works(trial.spec):
             sure.add(fold)
-    if faults:
-        raise SplitError(f"{len(faults)} budgets cannot be drawn:\n{listed(faults)}")
+    return faults

@@ -70,6 +70,33 @@ PRESETS: dict[str, Preset] = {
         fractions=(0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0),
         n_draws=5,
     ),
+    "volumes": Preset(
+        purpose="MR boxes of the hippocampus, masks of 6, 12, 24 and all volumes: an hour on two"
+        " cores with a small ViT, more with a U-Net beside it",
+        baseline={
+            "cohort": {"source": "msd_hippocampus"},
+            "image_px": 32,
+            "store_px": 52,
+            "folds": {"n_folds": 3},
+            "views": {"native_scale": True},
+            "backbone": {"family": "small_vit", "patch_px": 8, "patch_depth": 8},
+            "method": {"name": "volume_autoencoder"},
+            "pretraining": {"epochs": 30, "batch_size": 4, "lr": 0.032},
+            "protocol": {
+                "name": "segmentation",
+                "decoder_width": 8,
+                "training": {
+                    "epochs": 1,
+                    "min_steps": 300,
+                    "batch_size": 4,
+                    "lr": 0.192,
+                    "weight_decay": 1e-5,
+                },
+            },
+        },
+        fractions=(6, 12, 24, 1.0),
+        n_draws=1,
+    ),
 }
 
 

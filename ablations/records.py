@@ -11,7 +11,7 @@ from ablations.plan import Plan, PlannedTrial
 from ablations.table import TrialTable
 from ablations.tracking import TrialRecord
 from ablations.vault import Failure, Vault
-from melssl.artifacts import CURVES, PREDICTIONS
+from melssl.artifacts import CURVES, MASK_SCORES, PREDICTIONS
 from melssl.settings import Json
 from melssl.stages import Stage
 
@@ -29,6 +29,7 @@ def _finished(trial: Finished, plan: Plan, vault: Vault) -> TrialRecord:
     planned = trial.planned
     stored = vault.record("adapt", planned.key)
     folder = vault.folder("adapt", planned.key)
+    masks = planned.trial.spec.protocol.judges == "masks"
     artifacts = stored["artifacts"]
     environment = stored["environment"]
     assert isinstance(artifacts, dict)
@@ -40,7 +41,7 @@ def _finished(trial: Finished, plan: Plan, vault: Vault) -> TrialRecord:
         params=_params(planned) | {name: str(n) for name, n in trial.budget.items()},
         metrics=trial.scores | {"seconds": trial.seconds},
         curves=tuple(_curves(planned, vault)),
-        artifacts=(folder / PREDICTIONS,),
+        artifacts=(folder / (MASK_SCORES if masks else PREDICTIONS),),
         tags=_tags(planned, plan) | digests | _flat("environment", environment),
         failed=None,
         seconds=trial.seconds,

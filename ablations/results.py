@@ -14,7 +14,7 @@ from ablations.design import Cell, Place
 from ablations.factors import LABEL_FRACTION
 from ablations.finished import Finished, Pair, read_replicates, read_trial
 from ablations.plan import Plan
-from ablations.table import COLUMNS
+from ablations.table import COLUMNS, budget_order
 from ablations.vault import Vault
 from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.uncertainty import Bootstrap
@@ -38,10 +38,23 @@ class Results:
     def metrics(self) -> tuple[str, ...]:
         """The metrics of the outcome, in the order of ``METRICS``."""
         cohort = self.prepared.cohort
-        n_classes, cameras = len(cohort.classes), cohort.cameras is not None
+        n_classes = None if self.of_masks else len(cohort.classes)
+        cameras, patients = cohort.cameras is not None, cohort.medium.per_patient
         return tuple(
-            name for name, metric in METRICS.items() if metric.applies(n_classes, cameras=cameras)
+            name
+            for name, metric in METRICS.items()
+            if metric.applies(n_classes, cameras=cameras, patients=patients)
         )
+
+    @property
+    def of_masks(self) -> bool:
+        """Whether the study's protocols draw masks, and do not name classes."""
+        return self.plan.study.baseline.protocol.judges == "masks"
+
+    @property
+    def main_metric(self) -> str:
+        """The metric that exhibits show, if they are not asked for another."""
+        return "dice" if self.of_masks else "roc_auc"
 
     @cached_property
     def interval_metrics(self) -> tuple[str, ...]:
@@ -99,7 +112,7 @@ class Results:
         arms: dict[str, list[Cell]] = {}
         for cell in self.cells.values():
             arms.setdefault(arm_name(cell), []).append(cell)
-        return {name: sorted(cells, key=fraction) for name, cells in arms.items()}
+        return {name: sorted(cells, key=size_order) for name, cells in arms.items()}
 
     @cached_property
     def largest(self) -> list[Cell]:
@@ -113,15 +126,17 @@ class Results:
 
     @cached_property
     def n_rarest(self) -> int:
-        """Number of patients of the class that fewest have."""
+        """Number of patients of the class that fewest have; of masks, of all patients."""
         labelled = self.prepared.cohort.labelled
+        if self.of_masks:
+            return int(labelled["patient_id"].nunique())
         return int(labelled.groupby("target")["patient_id"].nunique().min())
 
     def summary(self, name: str, metric: str) -> Summary:
         """Return what the trials of a cell come to; replicates are read once for all metrics."""
         if name not in self._summaries:
             trials, pairs = self.by_cell[name], self.pairs.get(name, [])
-            share = fraction(self.cells[name])
+            share = self.share(self.cells[name])
             self._summaries[name] = {
                 metric: summarised(trials, pairs, metric, share, self.test_train_ratio)
                 for metric in self.metrics
@@ -131,6 +146,14 @@ class Results:
     @cached_property
     def _summaries(self) -> dict[str, dict[str, Summary]]:
         return {}
+
+    def share(self, cell: Cell) -> float:
+        """Return the share of a fold's training patients that have labels in a cell."""
+        budget = cell.spec.budget
+        if budget.count is None:
+            return budget.fraction
+        n_patients = self.prepared.cohort.labelled["patient_id"].nunique()
+        return min(1.0, budget.count * (1 + self.test_train_ratio) / n_patients)
 
     def gain(self, name: str, metric: str) -> Bootstrap:
         """Return the difference of a compared cell to its control, over their paired trials."""
@@ -154,7 +177,8 @@ class Results:
         ids = [column for column in COLUMNS[name] if column in ("trial", "cell", "arm")]
         rest = [column for column in COLUMNS[name] if column not in ids]
         factors = [factor.name for factor in self.plan.study.factors]
-        return pd.DataFrame(list(rows), columns=[*ids, *factors, *rest])
+        # a study of seeds names a factor as trials name their seed: it is one column
+        return pd.DataFrame(list(rows), columns=list(dict.fromkeys([*ids, *factors, *rest])))
 
     def _pairs(self, name: str, control: str | None) -> list[Pair]:
         theirs = {f.place: f for f in self.by_cell[control]} if control else {}
@@ -187,9 +211,9 @@ def arm_name(cell: Cell) -> str:
     return ",".join(f"{name}={value}" for name, value in named)
 
 
-def fraction(cell: Cell) -> float:
-    """Return the cell's label fraction."""
-    return float(str(dict(cell.levels)[LABEL_FRACTION.name]))
+def size_order(cell: Cell) -> float:
+    """Return what orders cells by their label budgets."""
+    return budget_order(float(str(dict(cell.levels)[LABEL_FRACTION.name])))
 
 
 def _is_reference(cell: Cell) -> bool:

@@ -39,8 +39,11 @@ def run_plan(
     options: RunOptions,
     estimate: Estimate,
     ended: Callable[[Outcome], None],
+    begun: Callable[[], None] = lambda: None,
 ) -> None:
     """Run every missing stage of a plan and tell ``ended`` how each did.
+
+    ``begun`` is called when the first stages of a wave have been handed out.
 
     First what trains encoders, longest first, then what judges them: a probe never waits behind
     another probe's pretraining, and all probes of one encoder share a worker. The trunks of a
@@ -51,7 +54,7 @@ def run_plan(
     with ProgressBar(vault, order) as bar:
         for wave in (*_encoders(plan, order), _judges(plan, options.workers)):
             jobs = [Job(stages=group, vault=vault.root, runtime=runtime) for group in wave]
-            with closing(surviving(jobs, vault, options)) as outcomes:
+            with closing(surviving(jobs, vault, options, begun)) as outcomes:
                 for outcome in outcomes:
                     bar.ended(outcome)
                     ended(outcome)
@@ -108,12 +111,15 @@ def uses_device(stage: Stage) -> bool:
     if stage.kind == "adapt":
         return stage.spec.protocol.training_spec() is not None
     return stage.spec.method_class.sees == "images" and (
-        stage.kind == "embed" or stage.spec.method_class.trains
+        stage.kind in ("embed", "predict") or stage.spec.method_class.trains
     )
 
 
 def surviving(
-    jobs: Iterable[Job], vault: Vault, options: RunOptions
+    jobs: Iterable[Job],
+    vault: Vault,
+    options: RunOptions,
+    begun: Callable[[], None] = lambda: None,
 ) -> Generator[Outcome, None, None]:
     """Yield outcomes as stages end; what a dead process took is run again, with the same seeds.
 
@@ -131,7 +137,10 @@ def surviving(
     with stoppable(vault.root / "work") as stop:
         backend = open_backend(options, jobs[0].runtime)
         try:
-            yield from _Shift(backend, jobs, vault, options, stop).outcomes()
+            shift = _Shift(backend, jobs, vault, options, stop)
+            shift.start()
+            begun()
+            yield from shift.outcomes()
         finally:
             backend.close()
     if stop.is_asked:
@@ -163,7 +172,7 @@ class _Shift:
     def outcomes(self) -> Iterator[Outcome]:
         """Yield how each stage ended."""
         while self._running or (not self._stop.is_asked and (self._waiting or self._alone)):
-            self._start()
+            self.start()
             for ended in self._backend.wait(WATCH_SECONDS):
                 del self._running[_name(ended.job)]
                 for outcome in ended.outcomes or ():
@@ -174,7 +183,8 @@ class _Shift:
             if self._stop.seconds > GRACE_SECONDS:
                 return
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Hand out as many jobs as there are seats."""
         if self._stop.is_asked:
             return
         if not (self._waiting or self._running) and self._alone:

@@ -24,6 +24,7 @@ KIND_NAMES: dict[Kind, str] = {
     "pretrain": "encoders",
     "embed": "embeddings",
     "adapt": "trials",
+    "predict": "unseen",
 }
 SILENT_SECONDS = 120.0  # a training that runs says a word every second, or after a long step
 

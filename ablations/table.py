@@ -6,12 +6,15 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from ablations.gallery import INDEX, Gallery, GalleryError
 from melssl.errors import ArtifactError, listed
 from melssl.files import publish, staged
 
@@ -55,21 +58,54 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
         *("camera_auc", "camera_accuracy", "n_cameras", "alerts"),
     ),
     "costs": ("cell", "images_seen", "training_seconds"),
+    "sweeps": ("cell", "curve", "at", "estimate", "low", "high"),
+    "ranks": (
+        *("cell", "metric", "family", "mean_rank", "n_arms", "n_folds"),
+        *("friedman_p", "critical_difference", "refused"),
+    ),
+    "pairs": (
+        *("cell", "other", "metric", "difference", "low", "high", "n_pairs"),
+        *("p", "p_holm", "refused"),
+    ),
+    "parts": ("fold", "part", "n_images", "n_patients", "n_positives"),
+    "spent": ("cell", "kind", "n_stages", "seconds"),
+    "unseen": (
+        *("unseen", "cell", "metric", "n_trials", "n_planned", *BUDGET, "n_left_out"),
+        *("estimate", "low", "high", *GAIN, "ensemble", "ensemble_low", "ensemble_high"),
+        *("unit", "turns", "unseen_digest"),
+    ),
+    "relative": (
+        *("cell", "metric", "control_score", "arm_score", "estimate", "low", "high", "n_pairs"),
+    ),
+    "structures": (
+        *("cell", "metric", "structure", "estimate", "low", "high"),
+        *("n_volumes", "n_missed", "n_invented"),
+    ),
     "suggestions": ("suggestion", "state", "score", "best", "is_feasible", "images", "seconds"),
     "searched": ("suggestion", "setting", "chosen", "at", "least", "most", "importance"),
 }
 MAY_BE_EMPTY = tuple(COLUMNS)[4:]
 OF_A_SEARCH = ("suggestions", "searched")  # tables of studies do not have these files
-WITHOUT_FACTORS = ("curves", *OF_A_SEARCH)
+LATER = (  # nor do older tables
+    *("sweeps", "ranks", "pairs", "parts", "spent", "unseen", "relative", "structures"),
+)
+WITHOUT_FACTORS = ("curves", "parts", *OF_A_SEARCH)
 TEXT = (
     *("trial", "cell", "metric", "status", "reason", "stage", "cells", "series"),
     *("arm", "measure", "attribute", "group", "refused", "alerts"),
     *("state", "setting", "chosen", "least", "most"),
+    *("curve", "other", "part", "kind"),
+    *("unseen", "unit", "turns", "unseen_digest", "structure"),
 )
 
 
 def _none(name: str) -> pd.DataFrame:
     return pd.DataFrame(columns=list(COLUMNS[name]))
+
+
+def budget_order(size: float) -> float:
+    """Return what orders label budgets: shares, or numbers of patients, and all labels last."""
+    return math.inf if size == 1 else size
 
 
 class TableError(ArtifactError):
@@ -207,6 +243,20 @@ class TrialTable:
     ``alerts`` of the watchdog ("collapse in 2 of 3", "none", empty where nobody watched).
     ``costs``: images that an arm's encoders passed and seconds of their training, from the first
     step on, a trunk that several lengths share counted for each of them.
+    ``sweeps``: ROC, precision-recall and net benefit of each arm's largest budget, read at fixed
+    places ``at``. ``ranks`` and ``pairs``: the arms of a family, which differ in method and
+    pretraining only, ranked over folds, and each tested against every other, at the least and the
+    largest budget. ``parts``: what a fold trains and tests on, and the whole cohort. ``spent``:
+    finished stages and their seconds by arm; rows without a cell count each stage of the study
+    once. ``unseen``: one row per cell and metric that has a score on another, labelled cohort (its
+    name), which nothing was learned from: the mean of the models of all folds, and its difference
+    to the control, with intervals over the patients of that cohort (``unit``, ``n_*``, without
+    ``n_left_out`` samples of patients whom the audit links to the study's own), in ``turns`` views;
+    ``ensemble``, at an arm's largest budget, is the score of the folds' mean probability.
+    ``relative``: differences to the control as shares of its score. ``structures``: where masks are
+    scored, each structure at each arm's largest budget, intervals over test patients alone; in how
+    many of its ``n_volumes`` it was missed altogether, or found where it is not.
+    Tables that were collected before these frames came are read, and lack them.
 
     The table of a search has two frames more and no cell. ``suggestions``: one row per suggestion
     that ended, in order: its ``state`` (complete, pruned or fail), the score that it came to, the
@@ -217,6 +267,11 @@ class TrialTable:
 
     A factor that does not apply to a cell is empty there. Where ``trials`` has a column named like
     a key of the origin (``cohort_digest``, ``numbers_version``), it must hold the origin's value.
+
+    ``gallery`` holds pictures of encoders where they were made, ``gallery_fault`` what is wrong
+    with them; they are no part of the table's files.
+
+    ``watts`` is what whoever draws states as the power of one worker; it is in no file.
 
     Raises:
         TableError: frames and description contradict each other, every fault in one list.
@@ -236,8 +291,20 @@ class TrialTable:
     reliability: pd.DataFrame = field(default_factory=lambda: _none("reliability"))
     encoders: pd.DataFrame = field(default_factory=lambda: _none("encoders"))
     costs: pd.DataFrame = field(default_factory=lambda: _none("costs"))
+    sweeps: pd.DataFrame = field(default_factory=lambda: _none("sweeps"))
+    ranks: pd.DataFrame = field(default_factory=lambda: _none("ranks"))
+    pairs: pd.DataFrame = field(default_factory=lambda: _none("pairs"))
+    parts: pd.DataFrame = field(default_factory=lambda: _none("parts"))
+    spent: pd.DataFrame = field(default_factory=lambda: _none("spent"))
+    unseen: pd.DataFrame = field(default_factory=lambda: _none("unseen"))
+    relative: pd.DataFrame = field(default_factory=lambda: _none("relative"))
+    structures: pd.DataFrame = field(default_factory=lambda: _none("structures"))
     suggestions: pd.DataFrame = field(default_factory=lambda: _none("suggestions"))
     searched: pd.DataFrame = field(default_factory=lambda: _none("searched"))
+    watts: float | None = None
+
+    gallery: Gallery | None = None
+    gallery_fault: str = ""
 
     FRAMES = tuple(COLUMNS)
 
@@ -272,12 +339,24 @@ class TrialTable:
         """
         study = _study(directory / "study.json")
         info = _info(study["info"], directory / "study.json")
-        frames = {
+        frames: dict[str, Any] = {
             name: _frame(directory / f"{name}.csv", study["frames"].get(f"{name}.csv"), info)
             for name in cls.FRAMES
-            if f"{name}.csv" in study["frames"] or name not in OF_A_SEARCH
+            if f"{name}.csv" in study["frames"] or name not in (*OF_A_SEARCH, *LATER)
         }
         return cls(info=info, **frames)
+
+    def with_pictures(self, folder: Path) -> TrialTable:
+        """Return the same table with the pictures in a folder, if there are any and they are whole.
+
+        All else of a study can be drawn without them: what is wrong with them is a note.
+        """
+        if not (folder / INDEX).exists():
+            return self
+        try:
+            return dataclasses.replace(self, gallery=Gallery.load(folder))
+        except GalleryError as error:
+            return dataclasses.replace(self, gallery_fault=str(error))
 
     def with_main_metric(self, name: str) -> TrialTable:
         """Return the same table with another metric in the place of the main one.
@@ -353,8 +432,13 @@ def _level_faults(name: str, frame: pd.DataFrame, info: StudyInfo) -> list[str]:
         unknown = set(frame[factor.name].dropna()) - set(factor.values)
         if unknown:
             faults.append(f"{name}: {factor.name} {sorted(unknown)} is no level of the study")
-    if not frame["label_fraction"].between(0, 1, inclusive="right").all():
-        faults.append(f"{name}: label_fraction must be above 0 and at most 1 in every row")
+    sizes = frame["label_fraction"].astype(float)
+    counts = (sizes >= 2) & (sizes % 1 == 0)
+    if not (sizes.between(0, 1, inclusive="right") | counts).all():
+        faults.append(
+            f"{name}: label_fraction must be a share, above 0 and at most 1, or a whole number of"
+            " patients in every row"
+        )
     return faults
 
 

@@ -150,7 +150,7 @@ def _produce(stage: Stage, vault: Vault, job: Job) -> None:
             why = f"which failed: {failure.reason}" if failure else "which is not finished"
             raise ArtifactError(f"needs {kind} {key}, {why}")
         inputs[kind] = vault.whole(kind, key)
-    prepared = _preparations(vault.root).of(stage.spec)
+    prepared = _preparations(vault.root).of(stage.spec, stage.unseen)
     work = vault.work(stage.kind, stage.key)
     work.mkdir(parents=True, exist_ok=True)
     load = workload(stage, prepared)

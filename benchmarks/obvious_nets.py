@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.cases import Case
 from melssl.backbones.vit import SmallVit
+from melssl.frame import Frame
 from melssl.methods.mae import MaeConfig
 from melssl.methods.simclr import SimClrConfig
 
@@ -51,7 +52,7 @@ class _Mae(nn.Module):
 
     def __init__(self, backbone: SmallVit, config: MaeConfig, image_px: int) -> None:
         super().__init__()
-        self.patch_px, self.mask_ratio = backbone.build(image_px).patch_px, config.mask_ratio
+        self.patch_px, self.mask_ratio = backbone.make(Frame(image_px)).patch_px, config.mask_ratio
         set_fused_attn(enable=True)  # timm's default, which building ours has changed
         vit = VisionTransformer(
             img_size=image_px,

@@ -12,6 +12,7 @@ import torch
 from benchmarks.cases import CASES, training
 from benchmarks.measure import Lap, Runner
 from melssl.data.pixels import PixelStore
+from melssl.frame import Frame
 from melssl.methods.base import Batch, Method, PoolFacts
 from melssl.methods.pool import PoolFeed
 from melssl.seeding import Seed
@@ -39,7 +40,7 @@ class OurStep:
         def run(steps: int) -> Lap:
             settle(Runtime(device="cpu", threads=torch.get_num_threads()))
             rows = np.resize(np.arange(len(images)), steps * self.batch_size)
-            pool = PoolFeed(images, rows, rows, case.recipes(), self.image_px)
+            pool = PoolFeed(images, rows, rows, case.recipes(), Frame(self.image_px))
             feed = TimedFeed(pool)
             fit(method, feed, spec, Seed(0), rank)
             return feed.clock.lap(self.batch_size)

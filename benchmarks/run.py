@@ -1,4 +1,4 @@
-"""Measure speed: pretraining steps, loading and views, decoding, the harness, a whole study.
+"""Measure speed: pretraining steps, loading and views, decoding, harness, study, report.
 
 Each figure stands beside what the obvious way reaches in the same run, in turns with it. Nothing
 else should run on the machine meanwhile. Examples:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.machine import Machine
     from benchmarks.measure import Crew, Effort
 
-QUESTIONS = ("steps", "decode", "harness", "study", "scale")
+QUESTIONS = ("steps", "decode", "harness", "study", "scale", "figures")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class Sizes:
     n_large: int = 96
     n_patients: int = 300
     n_trials: int = 100_000
+    n_drawn: int = 1000
     n_levels: int = 5
     n_epochs: int = 90
 
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             n_levels=1,
             n_epochs=1,
             n_trials=4200,
+            n_drawn=200,
         )
         effort = Effort(repeats=1, seconds=0)
     answers = []
@@ -96,6 +98,15 @@ def ask(name: str, folder: Path, crew: Crew, effort: Effort, sizes: Sizes) -> An
             n_trials=sizes.n_trials,
             n_collected=sizes.n_trials // 10,
             n_patients=sizes.n_patients,
+        )
+    if name == "figures":
+        from benchmarks import figures
+
+        return figures.answer(
+            folder / name,
+            n_trials=sizes.n_drawn,
+            n_patients=sizes.n_patients,
+            repeats=effort.repeats,
         )
     if name == "study":
         from benchmarks import whole_study

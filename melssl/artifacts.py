@@ -14,7 +14,9 @@ from melssl.training.loop import Listener
 
 WEIGHTS, EMBEDDINGS, PREDICTIONS = "weights.safetensors", "embeddings.npy", "predictions.parquet"
 SCORES, CURVES, BUDGET, FACTS = "scores.json", "curves.json", "budget.json", "facts.json"
+MASK_SCORES, SLICES = "masks.parquet", "slices.npz"
 REPLICATES, STATE = "replicates.npz", "state.safetensors"
+VIEWS = "views.npz"  # what is said of unseen images, view by view
 LAYER, LAYERS = "layer-{:03d}.npy", "layer-*.npy"  # 1 is nearest to the input
 
 

@@ -29,6 +29,8 @@ def build_method(spec: RunSpec, seen: Pool, n_classes: int) -> Method:
         n_samples=len(seen.rows),
         n_patients=len(set(seen.patients)),
         image_px=spec.image_px,
+        depth=spec.frame.depth,
+        channels=spec.frame.channels,
         n_classes=n_classes if spec.method_class.uses_labels else 0,
         metadata_width=0 if seen.metadata is None else seen.metadata.shape[1],
     )
@@ -45,7 +47,7 @@ def build_backbone(spec: RunSpec) -> Backbone:
     """Return the backbone as the seed initialises it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(Seed(spec.seed).child("backbone").value)
-        return spec.backbone.build(spec.image_px)
+        return spec.backbone.build(spec.frame)
 
 
 def served(spec: RunSpec, families: Iterable[str] = BACKBONES) -> RunSpec:
@@ -63,13 +65,19 @@ def served(spec: RunSpec, families: Iterable[str] = BACKBONES) -> RunSpec:
 def _is_served(spec: RunSpec) -> bool:
     """Say whether the backbone gives the method what it asks for; a control asks for nothing."""
     facts = PoolFacts(
-        n_samples=256, n_patients=256, image_px=spec.image_px, n_classes=2, metadata_width=1
+        n_samples=256,
+        n_patients=256,
+        image_px=spec.image_px,
+        depth=spec.frame.depth,
+        channels=spec.frame.channels,
+        n_classes=2,
+        metadata_width=1,
     )
     if not spec.method_class.trains:
         return True
     try:
         with torch.random.fork_rng(devices=[]):
-            spec.method_class(spec.method, spec.backbone.build(spec.image_px), facts)
+            spec.method_class(spec.method, spec.backbone.build(spec.frame), facts)
     except BackboneError:
         return False
     return True

@@ -10,7 +10,9 @@
     ├── TrainingError        training cannot go on
     │   ├── NotFiniteError       a loss became NaN or infinite
     │   └── WatchdogError        a training goes wrong and was to be stopped then
-    └── ArtifactError        something on disk is damaged, missing or of another version
+    ├── ArtifactError        something on disk is damaged, missing or of another version
+    ├── PictureError         an encoder cannot be shown in a way that was asked for
+    └── MissingExtraError    an optional package is not installed
 
 A message has four parts: expected, got, where, next step.
 """
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from importlib.util import find_spec
 
 
 class MelsslError(Exception):
@@ -65,6 +68,14 @@ class ArtifactError(MelsslError):
     """Something on disk is damaged, missing or of another version."""
 
 
+class PictureError(MelsslError):
+    """An encoder cannot be shown in a way that was asked for."""
+
+
+class MissingExtraError(MelsslError):
+    """An optional package is not installed."""
+
+
 class Interrupted(KeyboardInterrupt):  # a wish, no error
     """A training was asked to end before its end; its state is saved first."""
 
@@ -83,3 +94,17 @@ def listed(faults: Sequence[str], limit: int = 20) -> str:
     if len(faults) > limit:
         lines.append(f"  - ... and {len(faults) - limit} more")
     return "\n".join(lines)
+
+
+def require(package: str, extra: str, use: str) -> None:
+    """Refuse to go on without an optional package; ``use`` says what needs it.
+
+    Raises:
+        MissingExtraError: it is not installed; the extra that brings it is named.
+
+    """
+    if find_spec(package) is None:
+        raise MissingExtraError(
+            f"{use}: expected the package {package}, found none; install the extra:"
+            f" python -m pip install '.[{extra}]'"
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from melssl.artifacts import (
     EMBEDDINGS,
     FACTS,
     LAYERS,
+    MASK_SCORES,
     PREDICTIONS,
     REPLICATES,
     SCORES,
+    SLICES,
     STATE,
     WEIGHTS,
     Place,
@@ -26,11 +29,15 @@ from melssl.artifacts import (
 from melssl.backbones.base import Backbone
 from melssl.encoders import load_backbone
 from melssl.errors import ArtifactError
+from melssl.evaluation.mask_scores import MaskScores
 from melssl.evaluation.metadata import features, metadata_columns
 from melssl.evaluation.metrics import METRICS, score_all
 from melssl.evaluation.operating import OperatingPoints, operating_points
+from melssl.evaluation.overlap import mask_scores
 from melssl.evaluation.predictions import Predictions
-from melssl.evaluation.protocols.base import Evidence, Verdict
+from melssl.evaluation.protocols.base import Evidence, Segmented, Verdict
+from melssl.evaluation.segmenting.slices import shown_slices
+from melssl.evaluation.tested import Tested
 from melssl.evaluation.uncertainty import Resamples, bootstrap_scores
 from melssl.methods.weights import LoadReport
 from melssl.prepared import Prepared
@@ -50,8 +57,11 @@ INTERVAL_METRICS = (
     "sensitivity_at_90_specificity",
     *(f"{rate}_at_budget_threshold_{at}" for at in (95, 90) for rate in RATES),
     "balanced_accuracy",
+    "patient_roc_auc",
+    "patient_balanced_accuracy",
     "brier",
     "log_loss",
+    *(name for name, metric in METRICS.items() if metric.kind == "masks"),
 )
 
 
@@ -60,13 +70,19 @@ def judge(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> None:
     spec, started = stage.spec, time.monotonic()
     budget = prepared.budget(spec)
     reports: list[LoadReport] = []
-    evidence = _evidence(spec, prepared, budget, place, rank, reports)
+    evidence = evidence_of(spec, prepared, budget, place, rank, reports)
     verdict = spec.protocol.judge(evidence)
-    points = operating_points(spec.protocol, evidence)
-    predictions = _predictions(verdict, points, evidence.test, prepared, budget)
-    predictions.save(place.out / PREDICTIONS)
-    write_json(place.out / SCORES, score_all(predictions))
-    np.savez(place.out / REPLICATES, allow_pickle=False, **replicates(predictions))
+    if isinstance(verdict, Segmented):
+        points = OperatingPoints(reason="masks are no scores")
+        tested: Tested = _scored_masks(verdict, evidence, prepared, place)
+        reports[0] = replace(reports[0], fresh=verdict.fresh)
+    else:
+        assert isinstance(verdict, Verdict)
+        points = operating_points(spec.protocol, evidence)
+        tested = _predictions(verdict, points, evidence.test, prepared, budget)
+        tested.save(place.out / PREDICTIONS)
+    write_json(place.out / SCORES, score_all(tested))
+    np.savez(place.out / REPLICATES, allow_pickle=False, **replicates(tested))
     write_json(place.out / CURVES, verdict.log.curves)
     numbers = {
         "n_images": budget.n_images,
@@ -85,7 +101,7 @@ def judge(rank: Rank, stage: Stage, prepared: Prepared, place: Place) -> None:
     write_json(place.out / FACTS, facts)
 
 
-def _evidence(
+def evidence_of(
     spec: RunSpec,
     prepared: Prepared,
     budget: LabelledSubset,
@@ -98,6 +114,7 @@ def _evidence(
     target = frame["target"].to_numpy(np.int64)
     train = np.flatnonzero(frame["sample_id"].isin(set(budget.sample_ids)))
     tested = frame["patient_id"].isin(prepared.fold(spec).test)
+    masks = prepared.masks().only(train) if spec.protocol.judges == "masks" else None
     return Evidence(
         n_classes=len(prepared.cohort.classes),
         train=train,
@@ -109,9 +126,11 @@ def _evidence(
         embeddings=_embeddings(place, len(frame)) if reads == "embeddings" else None,
         layers=_layers(place, len(frame)) if reads == "layers" else (),
         metadata=lambda columns: features(frame, metadata_columns(prepared.cohort, columns)),
+        masks=masks,
+        structures=prepared.cohort.structures,
         backbone=_loader(spec, place, reports),
         images=prepared.images(),
-        image_px=spec.image_px,
+        frame=spec.frame,
         rank=rank,
         encoder_saw_labels=spec.method_class.uses_labels,
         state_file=place.work / STATE,
@@ -136,10 +155,31 @@ def _predictions(
         prior=budget.prior,
         camera=None if cameras is None else cameras.to_numpy(object)[test],
         thresholds=points.thresholds,
+        per_patient=prepared.cohort.medium.per_patient,
     )
 
 
-def replicates(predictions: Predictions) -> dict[str, np.ndarray]:
+def _scored_masks(
+    verdict: Segmented, evidence: Evidence, prepared: Prepared, place: Place
+) -> MaskScores:
+    """Score the drawn masks of the test volumes by the true ones; leave scores and some slices."""
+    frame, rows = prepared.cohort.frame.iloc[evidence.test], evidence.test
+    true, spacing = zip(*prepared.masks().each(rows), strict=True)
+    scores = mask_scores(
+        frame["sample_id"].to_numpy(object),
+        frame["patient_id"].to_numpy(object),
+        evidence.structures,
+        verdict.labels,
+        true,
+        spacing,
+    )
+    scores.save(place.out / MASK_SCORES)
+    slices = shown_slices(scores, verdict.labels, true, evidence.images, rows)
+    np.savez_compressed(place.out / SLICES, allow_pickle=False, **slices)
+    return scores
+
+
+def replicates(predictions: Tested) -> dict[str, np.ndarray]:
     """Return each interval metric under resampled test patients, (R,) float32.
 
     All trials share the redraws, so the replicates of any two can be paired. They are made here,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from melssl.audit.audit import Audit
+from melssl.data.masks import FOLDER, MaskStore
 from melssl.data.pixel_build import UNFINISHED
 from melssl.data.pixels import MANIFEST, PixelStore
 from melssl.errors import MelsslError
@@ -72,7 +73,12 @@ def _pixels(folder: Path) -> str:
         store = PixelStore.open(folder, verify=True)
     except MelsslError as error:
         return str(error)
-    expected = digest(store.identity.plain())
+    if (folder / FOLDER / MANIFEST).exists():
+        try:
+            MaskStore.open(folder / FOLDER, verify=True)
+        except MelsslError as error:
+            return str(error)
+    expected = digest(store.identity.keyed())
     return "" if folder.name == expected else f"holds the pixels of {expected}"
 
 

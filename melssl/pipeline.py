@@ -8,7 +8,6 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-import pandas as pd
 
 from melssl.artifacts import CURVES, EMBEDDINGS, FACTS, LAYER, STATE, WEIGHTS, Place, write_json
 from melssl.data.views import VIEW_PRESETS
@@ -18,11 +17,13 @@ from melssl.evaluation.encode import encode, encode_all
 from melssl.evaluation.layers import pooled_layers
 from melssl.evaluation.metadata import features
 from melssl.evaluation.protocols.layer_probe import LayerProbe
+from melssl.evaluation.quick_probe import QuickProbe
 from melssl.judging import judge
 from melssl.methods.base import Method, PairConfig
 from melssl.methods.metadata import MetadataSettings
 from melssl.methods.pool import PoolFeed
 from melssl.pool import Pool, pool
+from melssl.predicting import predict
 from melssl.prepared import Prepared
 from melssl.seeding import Seed
 from melssl.settings import Json
@@ -82,16 +83,7 @@ def _trained(
 ) -> TrainLog:
     """Train a method over the stage's part of its training; a trunk leaves its state there."""
     spec = stage.spec
-    feed = PoolFeed(
-        prepared.images(),
-        seen.rows,
-        pd.factorize(seen.patients)[0],
-        method.recipes(spec.method, spec.views),
-        spec.image_px,
-        seen.target,
-        seen.metadata,
-        method.positives(spec.method),
-    )
+    feed = seen.feed(spec, prepared)
     if method.looks_at:
         method.look(feed.sample(method.looks_at, Seed(spec.seed).child("look")))
     before = place.inputs.get("trunk")
@@ -104,7 +96,7 @@ def _trained(
         state_file=place.work / STATE,
         checkpoint_seconds=place.runtime.checkpoint_seconds,
         listen=place.listen,
-        observe=_watchdog(method, feed, seen, rank, stage, place),
+        observe=_watchdog(method, feed, seen, rank, stage, prepared, place),
         segment=Segment(
             begin=before / STATE if before else None,
             end=stage.end_step,
@@ -114,13 +106,28 @@ def _trained(
 
 
 def _watchdog(
-    method: Method, feed: PoolFeed, seen: Pool, rank: Rank, stage: Stage, place: Place
+    method: Method,
+    feed: PoolFeed,
+    seen: Pool,
+    rank: Rank,
+    stage: Stage,
+    prepared: Prepared,
+    place: Place,
 ) -> Watchdog | None:
     if rank.index or place.runtime.watch == "off":
         return None
     plan, normal = seen.training.steps(feed.n_samples), _normal(method, seen, stage)
-    shown = feed.sample(N_IMAGES, Seed(0).child("watchdog"), VIEW_PRESETS["none"])
-    return Watchdog(method.backbone, shown, plan, normal, stops=place.runtime.watch == "stop")
+    seed, plain = Seed(0).child("watchdog"), VIEW_PRESETS["none"]
+    shown = feed.sample(N_IMAGES, seed, plain)
+    target, patients = seen.known_labels(stage.spec, prepared), np.asarray(seen.patients)
+    return Watchdog(
+        method.backbone,
+        shown,
+        plan,
+        normal,
+        stops=place.runtime.watch == "stop",
+        probe=QuickProbe.of(lambda places: feed.shown(places, seed, plain), target, patients),
+    )
 
 
 def _alerts(
@@ -180,11 +187,11 @@ def _embed_images(rank: Rank, stage: Stage, prepared: Prepared, place: Place) ->
     facts: dict[str, Json] = {"weights": report.plain()}
     images, rows = prepared.images(), np.arange(len(prepared.cohort))
     if not isinstance(spec.protocol, LayerProbe):
-        embeddings = encode(backbone, backbone, images, rows, spec.image_px, rank.device)
+        embeddings = encode(backbone, backbone, images, rows, spec.frame, rank.device)
         np.save(place.out / EMBEDDINGS, embeddings)
         return facts | spread_and_rank(embeddings) | _camera_probe(embeddings, prepared)
     pooled = partial(pooled_layers, backbone, width=spec.protocol.width)
-    layers = encode_all(backbone, pooled, images, rows, spec.image_px, rank.device)
+    layers = encode_all(backbone, pooled, images, rows, spec.frame, rank.device)
     for number, layer in enumerate(layers, start=1):
         # not halved in precision: what tells images apart may be small beside a feature's mean
         np.save(place.out / LAYER.format(number), layer)
@@ -204,9 +211,14 @@ def _adapt(stage: Stage, prepared: Prepared, place: Place) -> None:
     on_devices(place.runtime.replace(n_devices=1), judge, stage, prepared, place)
 
 
+def _predict(stage: Stage, prepared: Prepared, place: Place) -> None:
+    on_devices(place.runtime.replace(n_devices=1), predict, stage, prepared, place)
+
+
 _EXECUTE: dict[Kind, Callable[[Stage, Prepared, Place], None]] = {
     "trunk": _trunk,
     "pretrain": _pretrain,
     "embed": _embed,
     "adapt": _adapt,
+    "predict": _predict,
 }

@@ -10,6 +10,7 @@ import pandas as pd
 from melssl.audit.evidence import EXTERNAL
 from melssl.errors import SpecError
 from melssl.evaluation.metadata import CLINICAL, features, metadata_columns
+from melssl.methods.pool import PoolFeed
 from melssl.prepared import Prepared
 from melssl.seeding import Seed
 from melssl.spec import RunSpec
@@ -30,6 +31,34 @@ class Pool:
     training: TrainSpec
     target: np.ndarray | None = None
     metadata: np.ndarray | None = None
+
+    def known_labels(self, spec: RunSpec, prepared: Prepared) -> np.ndarray:
+        """Return the outcome of every sample (N,), -1 where nothing may be learned from it.
+
+        Of samples that stand there several times, the first has its label.
+        """
+        frame = prepared.cohort.frame
+        learned = frame["patient_id"].isin(prepared.learned_from(spec)).to_numpy()
+        own = np.where(learned, frame["target"].to_numpy(np.int64), -1)
+        known = np.full(len(self.rows), -1)
+        rows, first = np.unique(self.rows, return_index=True)
+        inside = rows < len(own)
+        known[first[inside]] = own[rows[inside]]
+        return known
+
+    def feed(self, spec: RunSpec, prepared: Prepared) -> PoolFeed:
+        """Return the batches of views that the run's method is trained on."""
+        method = spec.method_class
+        return PoolFeed(
+            prepared.images(),
+            self.rows,
+            pd.factorize(self.patients)[0],
+            method.recipes(spec.method, spec.views),
+            spec.frame,
+            self.target,
+            self.metadata,
+            method.positives(spec.method),
+        )
 
 
 def pool(spec: RunSpec, prepared: Prepared) -> Pool:

@@ -12,6 +12,7 @@ from melssl.audit.audit import Audit, AuditSpec, audit, audit_key, check_sides
 from melssl.audit.names import unlinked_names
 from melssl.data.cohort import Cohort
 from melssl.data.images import Images, JoinedImages, NoImages, SomeImages
+from melssl.data.masks import FOLDER, Masks, MaskStore
 from melssl.data.pixels import MANIFEST, PixelStore, store_key
 from melssl.data.sources.base import SourceConfig
 from melssl.errors import SpecError
@@ -23,10 +24,14 @@ from melssl.splits.folds import Fold, FoldPlan, FoldSpec, make_folds
 
 @dataclass(frozen=True, kw_only=True)
 class External:
-    """The external cohort, with patients named as the audit links them, and its pixels."""
+    """A second cohort, with patients named as the audit links them, and its pixels.
+
+    ``linked`` are samples of an unseen cohort whose patients the audit finds in the first one.
+    """
 
     cohort: Cohort
     store: Path
+    linked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +39,7 @@ class Prepared:
     """What all stages of a study share: the cohort, its folds, and where its pixels lie.
 
     ``audit`` is None where the files were not compared yet, which is enough for a plan only.
+    ``unseen`` is another cohort that the heads of trials score (``melssl/unseen.py``).
     """
 
     cohort: Cohort
@@ -41,6 +47,7 @@ class Prepared:
     store: Path
     audit: Audit | None = None
     external: External | None = None
+    unseen: External | None = None
 
     def images(self) -> Images:
         """Open the pixel store; its rows are the cohort's, also where that is a part of it.
@@ -49,11 +56,15 @@ class Prepared:
         """
         if not self.cohort.has_images:
             return NoImages(self.cohort.name)
-        own = _rows_of(self.cohort, self.store)
+        own = rows_of(self.cohort, self.store)
         if self.external is None:
             return own
-        other = _rows_of(self.external.cohort, self.external.store)
+        other = rows_of(self.external.cohort, self.external.store)
         return JoinedImages(own, len(self.cohort), other)
+
+    def masks(self) -> Masks:
+        """Open the masks of the cohort's volumes, by row: all of them, also the test patients'."""
+        return MaskStore.open(self.store / FOLDER).of(self.cohort)
 
     def fold(self, spec: RunSpec) -> Fold:
         """Return the fold that the run tests on."""
@@ -93,19 +104,19 @@ def prepare(
         PatientOverlapError: the audit links patients that would stand on two sides.
 
     """
-    work = _Work(cache=cache, decode=decode, workers=workers, progress=progress)
-    cohort, store = _decoded(spec.cohort, spec, work)
+    work = Work(cache=cache, decode=decode, workers=workers, progress=progress)
+    cohort, store = decoded(spec.cohort, spec, work)
     external = None
     if spec.external is not None:
-        others, their_store = _decoded(spec.external, spec, work)
+        others, their_store = decoded(spec.external, spec, work)
         external = External(cohort=others, store=their_store)
-    found = _audited(cohort, external, spec.audit, work)
+    found = audited(cohort, external, spec.audit, work)
     if found is not None:
-        cohort = _renamed(cohort, found.units)
+        cohort = renamed(cohort, found.units)
     if external is not None:
         others = external.cohort
         units = found.external_units if found else unlinked_names(others.frame["patient_id"])
-        external = replace(external, cohort=_renamed(others, units))
+        external = replace(external, cohort=renamed(others, units))
     if spec.within is not None:
         outer = _at(_folds(cohort, spec.within.folds, cache / "folds"), spec.within.fold)
         cohort = _within(cohort, spec.within, outer)
@@ -122,7 +133,7 @@ def prepare(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Work:
+class Work:
     """What preparing may do, and with how many processes."""
 
     cache: Path
@@ -131,7 +142,7 @@ class _Work:
     progress: bool
 
 
-def _decoded(source: SourceConfig, spec: RunSpec, work: _Work) -> tuple[Cohort, Path]:
+def decoded(source: SourceConfig, spec: RunSpec, work: Work) -> tuple[Cohort, Path]:
     """Return a source's cohort, less what cannot be decoded, and where its pixels lie."""
     cohort = source.load(work.cache / "cohorts")
     store = work.cache / "pixels" / store_key(cohort, size_px=spec.store_side, fit=spec.fit)
@@ -149,12 +160,19 @@ def _decoded(source: SourceConfig, spec: RunSpec, work: _Work) -> tuple[Cohort, 
         excluded = PixelStore.open(store).excluded
         if excluded:
             cohort = cohort.without(list(excluded), "image cannot be decoded")
+    if work.decode and cohort.structures:
+        MaskStore.build(
+            cohort,
+            store / FOLDER,
+            size_px=spec.store_side,
+            fit=spec.fit,
+            workers=work.workers,
+            progress=work.progress,
+        )
     return cohort, store
 
 
-def _audited(
-    cohort: Cohort, external: External | None, spec: AuditSpec, work: _Work
-) -> Audit | None:
+def audited(cohort: Cohort, external: External | None, spec: AuditSpec, work: Work) -> Audit | None:
     """Return the audit from file, or made now; None where none is there and none may be made."""
     others = external.cohort if external else None
     path = work.cache / "audits" / f"{audit_key(cohort, spec, others)}.json"
@@ -175,7 +193,8 @@ def _audited(
     return found
 
 
-def _renamed(cohort: Cohort, units: Mapping[str, str]) -> Cohort:
+def renamed(cohort: Cohort, units: Mapping[str, str]) -> Cohort:
+    """Return the cohort with its patients under the names that the audit gives."""
     return cohort.merged(units, "linked patients are one (see the audit)") if units else cohort
 
 
@@ -217,7 +236,8 @@ def _folds(cohort: Cohort, spec: FoldSpec, folder: Path) -> FoldPlan:
     return plan
 
 
-def _rows_of(cohort: Cohort, directory: Path) -> Images:
+def rows_of(cohort: Cohort, directory: Path) -> Images:
+    """Open a pixel store; the rows are the cohort's, also where that is a part of it."""
     store = PixelStore.open(directory)
     rows = store.rows(cohort.frame["sample_id"])
     return store if np.array_equal(rows, np.arange(len(store))) else SomeImages(store, rows)

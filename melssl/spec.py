@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from melssl.audit.audit import AuditSpec
 from melssl.backbones import BACKBONES, backbone_config
@@ -20,6 +21,7 @@ from melssl.evaluation.protocols import PROTOCOLS
 from melssl.evaluation.protocols.base import Protocol
 from melssl.evaluation.protocols.linear_probe import LinearProbe
 from melssl.files import content_digest
+from melssl.frame import Frame
 from melssl.methods import METHODS
 from melssl.methods.base import Method, MethodConfig
 from melssl.methods.simclr import SimClrConfig
@@ -28,7 +30,7 @@ from melssl.splits.budgets import BudgetSpec
 from melssl.splits.folds import FoldSpec
 from melssl.training.optim import TrainSpec
 
-STAGE_VERSIONS: dict[str, int] = {"pretrain": 1, "embed": 1, "adapt": 2}
+STAGE_VERSIONS: dict[str, int] = {"pretrain": 1, "embed": 1, "adapt": 2, "predict": 1}
 """Bumped when a change of code alters what a stage of that kind leaves; it enters its key.
 
 A trunk is a part of a pretraining, and has its version.
@@ -82,6 +84,12 @@ class RunSpec(Settings):
     cohort: Annotated[SerializeAsAny[SourceConfig], BeforeValidator(_source)] = Synthetic()
     image_px: int = Field(48, ge=16, description="side of the images that the backbone sees")
     store_px: int | None = Field(None, ge=16, description="side in the store; None: image_px")
+    depth: Annotated[int | None, Later()] = Field(
+        None,
+        ge=1,
+        description="slices or frames that the backbone sees; None: image_px slices of a volume,"
+        " all stored frames of a clip",
+    )
     audit: AuditSpec = AuditSpec()
     external: Annotated[SerializeAsAny[SourceConfig] | None, BeforeValidator(_external)] = Field(
         None, description="another cohort, unlabelled, for pool=external"
@@ -116,6 +124,18 @@ class RunSpec(Settings):
     def store_side(self) -> int:
         """Side of the stored images, px."""
         return self.store_px or self.image_px
+
+    @property
+    def frame(self) -> Frame:
+        """The shape of what the backbone sees."""
+        seen = self.cohort.medium.frame(self.image_px)
+        return seen if self.depth is None else replace(seen, depth=self.depth)
+
+    @model_validator(mode="after")
+    def _depth_of_what_has_one(self) -> RunSpec:
+        if self.depth is not None and self.cohort.medium.depth(self.image_px) is None:
+            raise ValueError(f"depth: the samples of {self.cohort.source} are images; leave it out")
+        return self
 
     def keyed(self) -> dict[str, Json]:
         """Return what identifies the run, the content of ``init`` in the place of its path."""

@@ -4,6 +4,7 @@
     pretrain  weights of the method         cohort, fold, pool, views, method, schedule, seed
     embed     embeddings of all samples     pretrain, cohort
     adapt     predictions and scores        its input, folds, fold, budget, protocol, seed
+    predict   predictions of another cohort adapt, that cohort, views
 
 The label budget and the protocol are not in pretraining's key, so they share it; a control's
 pretraining key holds its backbone and seed only, so one control serves all folds. A trunk is in no
@@ -16,7 +17,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
+from melssl.backbones import BACKBONES
+from melssl.errors import BackboneError, SpecError
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.methods import METHODS
 from melssl.payloads import Parts, Payload, Said, said
 from melssl.pool import pool
 from melssl.prepared import Prepared
@@ -24,8 +28,9 @@ from melssl.runs import Run
 from melssl.settings import Json, digest
 from melssl.spec import STAGE_VERSIONS, RunSpec
 from melssl.splits.budgets import BudgetSpec
+from melssl.unseen import Unseen
 
-Kind = Literal["trunk", "pretrain", "embed", "adapt"]
+Kind = Literal["trunk", "pretrain", "embed", "adapt", "predict"]
 Needs = tuple[tuple[Kind, str], ...]
 LENGTH = ("epochs", "min_steps", "warmup_share", "decay_share")
 
@@ -35,7 +40,8 @@ class Stage:
     """A piece of work, identified by what it depends on.
 
     A part of a training knows its first step, and the step before which it ends if that is not the
-    training's last. Of the runs that need a stage, ``run`` is the first.
+    training's last. Of the runs that need a stage, ``run`` is the first. ``unseen`` is what a
+    prediction is of.
     """
 
     kind: Kind
@@ -45,6 +51,7 @@ class Stage:
     needs: Needs = ()
     first_step: int = 0
     end_step: int | None = None
+    unseen: Unseen | None = None
 
     @property
     def spec(self) -> RunSpec:
@@ -98,7 +105,8 @@ class Chains:
         if self._blind:
             base = base.replace(protocol=LinearProbe(), seed=0)
         else:
-            base.protocol.check(base.backbone, base.image_px, prepared.cohort)
+            _check_medium(base)
+            base.protocol.check(base.backbone, base.frame, prepared.cohort)
         self._base, self._folds = base, prepared.folds.digest
         self._encoded = said(_encoding(base, prepared))
         self._trained = said(_training(base, prepared))
@@ -168,11 +176,30 @@ def trunk(pretrain: Stage, prepared: Prepared) -> Stage | None:
     return Stage(kind="trunk", key=parts.key, run=pretrain.run, parts=parts, end_step=end_step)
 
 
+def predicting(chain: tuple[Stage, ...], unseen: Unseen, prepared: Prepared) -> Stage:
+    """Return the stage in which the head of a trial scores the unseen cohort of ``prepared``.
+
+    ``chain`` are the stages of the trial, in order. The audit is in the key by what it leaves of
+    the unseen cohort and by the names of its patients.
+    """
+    assert prepared.unseen is not None
+    encoders: Needs = tuple((s.kind, s.key) for s in chain if s.kind == "pretrain")
+    trial = chain[-1]
+    needs: Needs = tuple(dict.fromkeys([(trial.kind, trial.key), *trial.needs, *encoders]))
+    base = trial.run.base
+    own: Payload = {"unseen": prepared.unseen.cohort.digest, "turns": unseen.turns}
+    own["store"] = [base.store_side, base.fit]
+    parts = Parts((_head("predict", needs), said(own)))
+    return Stage(
+        kind="predict", key=parts.key, run=trial.run, parts=parts, needs=needs, unseen=unseen
+    )
+
+
 def _training(base: RunSpec, prepared: Prepared) -> Payload:
     """Return what the pretrainings of all runs have in common."""
     payload: Payload = {
         "backbone": base.backbone.keyed(),
-        "image_px": base.image_px,
+        **seen_as(base),
         "method": base.method.keyed(),
     }
     if base.init is not None:
@@ -190,6 +217,29 @@ def _training(base: RunSpec, prepared: Prepared) -> Payload:
     if base.pool == "external" and prepared.external is not None:
         payload["external"] = prepared.external.cohort.digest
     return payload
+
+
+def _check_medium(base: RunSpec) -> None:
+    """Refuse a method whose task makes no sense for the samples, and say which ones do."""
+    medium, method = base.cohort.medium.kind, base.method_class
+    if medium not in method.media:
+        fitting = [name for name, kind in METHODS.items() if medium in kind.media and kind.trains]
+        raise SpecError(
+            f"method {base.method.name!r} is for {' and '.join(sorted(method.media))}s, and the"
+            f" samples of {base.cohort.source} are {medium}s; choose among {', '.join(fitting)}"
+        )
+    if medium not in base.backbone.media:
+        fitting = [name for name, kind in BACKBONES.items() if medium in kind.media]
+        raise BackboneError(
+            f"backbone {base.backbone.family!r} cannot see {medium}s; choose among"
+            f" {', '.join(fitting)}"
+        )
+
+
+def seen_as(spec: RunSpec) -> dict[str, Json]:
+    """Return the shape of what the backbone sees, as a key says it."""
+    frame, px = spec.frame, spec.image_px
+    return {"image_px": px if frame.depth is None else [px, frame.depth, frame.channels]}
 
 
 def _encoding(base: RunSpec, prepared: Prepared) -> Payload:

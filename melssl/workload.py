@@ -11,6 +11,7 @@ from melssl.encoders import build_backbone, build_method
 from melssl.evaluation.protocols.base import Protocol
 from melssl.evaluation.protocols.patient_set import PatientSet
 from melssl.evaluation.protocols.probe import Probe
+from melssl.evaluation.protocols.segmentation import Segmentation
 from melssl.evaluation.protocols.set_head import Album, SetFeed
 from melssl.evaluation.protocols.tuning import Tuning
 from melssl.judging import INTERVAL_METRICS, RESAMPLES
@@ -20,10 +21,11 @@ from melssl.prepared import Prepared
 from melssl.seeding import Seed
 from melssl.settings import Json, digest
 from melssl.spec import RunSpec
-from melssl.stages import Stage
-from melssl.training.calibration import NoiseImages, seconds_per_image
+from melssl.stages import Stage, seen_as
+from melssl.training.calibration import NoiseImages, NoiseMasks, seconds_per_image
 from melssl.training.devices import Rank, Runtime
 from melssl.training.optim import TrainSpec
+from melssl.unseen import ORIENTATIONS
 
 BYTES, ROW_BYTES, FILE_BYTES = 4, 100, 20_000  # of a number, a row of a table, the small files
 
@@ -44,7 +46,7 @@ class Workload:
 def workload(stage: Stage, prepared: Prepared) -> Workload:
     """Return a stage's work: images or patients trained on, or the fits of a closed form."""
     spec = stage.spec
-    net: dict[str, Json] = {"backbone": spec.backbone.keyed(), "image_px": spec.image_px}
+    net: dict[str, Json] = {"backbone": spec.backbone.keyed(), **seen_as(spec)}
     if spec.method_class.sees == "metadata" and stage.kind == "embed":
         return _load("metadata", {"method": spec.method.name}, 1)
     if stage.kind == "embed":
@@ -58,7 +60,16 @@ def workload(stage: Stage, prepared: Prepared) -> Workload:
         own: dict[str, Json] = {"method": spec.method.keyed(), "how": spec.pretraining.precision}
         load = _load("pretrain", net | own, (end - stage.first_step) * plan.batch_size)
         return replace(load, inherited=float(stage.first_step * plan.batch_size))
+    if stage.kind == "predict" and spec.protocol.training_spec() is None:
+        return _load("predict", net | spec.protocol.encoded(), n_views(stage, prepared))
     return _judging(spec, prepared, net)
+
+
+def n_views(stage: Stage, prepared: Prepared) -> int:
+    """Return how many unseen pictures a prediction looks at, each view counted."""
+    assert stage.unseen is not None
+    assert prepared.unseen is not None
+    return len(prepared.unseen.cohort) * len(ORIENTATIONS[stage.unseen.turns])
 
 
 def _judging(spec: RunSpec, prepared: Prepared, net: dict[str, Json]) -> Workload:
@@ -70,7 +81,13 @@ def _judging(spec: RunSpec, prepared: Prepared, net: dict[str, Json]) -> Workloa
     learned = prepared.cohort.frame["patient_id"].isin(prepared.learned_from(spec))
     patients = protocol.epoch_of == "patients"
     n_pool = len(prepared.learned_from(spec)) if patients else int(learned.sum())
-    plan = training.steps(max(round(spec.budget.fraction * n_pool), 1))
+    share = spec.budget.fraction
+    if spec.budget.count is not None:
+        share = min(1.0, spec.budget.count / max(len(prepared.fold(spec).train), 1))
+    n_budget = max(round(share * n_pool), 1)
+    if isinstance(protocol, Segmentation):
+        n_budget *= protocol.crops_per_volume
+    plan = training.steps(n_budget)
     units = (1 + protocol.threshold_folds) * plan.total * plan.batch_size
     return _load(protocol.name, net | _how(protocol, training), units * _share(protocol))
 
@@ -80,6 +97,8 @@ def _how(protocol: Protocol, training: TrainSpec) -> dict[str, Json]:
     how: dict[str, Json] = {"how": training.precision}
     if isinstance(protocol, PatientSet):
         how["head"] = [protocol.set_size, protocol.embed_width, protocol.depth]
+    if isinstance(protocol, Segmentation):
+        how["decoder_width"] = protocol.decoder_width
     if isinstance(protocol, Tuning) and protocol.freedom().last_stages is not None:
         how["last_stages"] = protocol.freedom().last_stages
     return how
@@ -87,7 +106,7 @@ def _how(protocol: Protocol, training: TrainSpec) -> dict[str, Json]:
 
 def _share(protocol: Protocol) -> float:
     """Return the share of full steps that a training costs: forward alone is a third of one."""
-    frozen = protocol.frozen_share if isinstance(protocol, Tuning) else 0.0
+    frozen = protocol.frozen_share if isinstance(protocol, Tuning | Segmentation) else 0.0
     return 1 - frozen * 2 / 3
 
 
@@ -98,7 +117,7 @@ def _load(name: str, what: dict[str, Json], units: float) -> Workload:
 def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
     """Return seconds per unit of a training stage, from three steps on noise; None for others."""
     spec = stage.spec
-    noise = NoiseImages(spec.store_side)
+    noise = NoiseImages(spec.cohort.medium.frame(spec.store_side))
     torch.set_num_threads(threads)
     rank = Rank(0, 1, torch.device(Runtime().device_kind()))
     if stage.kind in ("trunk", "pretrain") and spec.method_class.trains:
@@ -106,7 +125,7 @@ def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
         seen = _noise_pool(spec, prepared, rows)
         method = build_method(spec, seen, len(prepared.cohort.classes))
         recipes = method.recipes(spec.method, spec.views)
-        feed = PoolFeed(noise, rows, rows, recipes, spec.image_px, seen.target, seen.metadata)
+        feed = PoolFeed(noise, rows, rows, recipes, spec.frame, seen.target, seen.metadata)
         if method.looks_at:
             method.look(feed.sample(method.looks_at, Seed(0)))
         return seconds_per_image(method, feed, spec.pretraining, rank)
@@ -115,10 +134,12 @@ def calibrate(stage: Stage, prepared: Prepared, threads: int) -> float | None:
         rows = np.arange(protocol.training.batch_size)
         n_classes = len(prepared.cohort.classes)
         model = protocol.classifier(build_backbone(spec), rows % 2, n_classes)
-        labelled = protocol.feed(noise, rows, rows % 2, spec.image_px)
+        labelled = protocol.feed(noise, rows, rows % 2, spec.frame)
         return seconds_per_image(model, labelled, protocol.training, rank)
     if stage.kind == "adapt" and isinstance(spec.protocol, PatientSet):
         return _patients(spec, spec.protocol, prepared, rank)
+    if stage.kind == "adapt" and isinstance(spec.protocol, Segmentation):
+        return _crops(spec, spec.protocol, prepared, rank)
     return None
 
 
@@ -138,6 +159,9 @@ def _noise_pool(spec: RunSpec, prepared: Prepared, rows: np.ndarray) -> Pool:
 def footprint(stage: Stage, prepared: Prepared) -> float:
     """Return about how many bytes a stage leaves, from the shapes of its numbers."""
     spec, n = stage.spec, len(prepared.cohort)
+    if stage.kind == "predict":
+        numbers = n_views(stage, prepared) * len(prepared.cohort.classes) * 2
+        return float(numbers * BYTES + RESAMPLES.n * len(INTERVAL_METRICS) * BYTES + FILE_BYTES)
     if stage.kind == "adapt":
         replicates = RESAMPLES.n * len(INTERVAL_METRICS) * BYTES
         return replicates + ROW_BYTES * n / spec.folds.n_folds + FILE_BYTES
@@ -164,4 +188,14 @@ def _patients(spec: RunSpec, protocol: PatientSet, prepared: Prepared, rank: Ran
     members = tuple(np.split(rows, np.cumsum(sizes)[:-1]))
     feed = SetFeed(album=album, members=members, set_size=protocol.set_size)
     model = protocol.classifier((width, 0), len(prepared.cohort.classes))
+    return seconds_per_image(model, feed, protocol.training, rank)
+
+
+def _crops(spec: RunSpec, protocol: Segmentation, prepared: Prepared, rank: Rank) -> float:
+    """Return seconds per crop of noise, cut and looked at; the test volumes are not in it."""
+    n_structures = len(prepared.cohort.structures)
+    model = protocol.segmenter(build_backbone(spec), spec.frame, n_structures, Seed(0))
+    noise = NoiseImages(spec.cohort.medium.frame(spec.store_side))
+    rows, one_each = np.arange(protocol.training.batch_size), protocol.replace(crops_per_volume=1)
+    feed = one_each.feed(noise, NoiseMasks(noise.frame, n_structures), rows, spec.frame)
     return seconds_per_image(model, feed, protocol.training, rank)

@@ -42,18 +42,18 @@ def made_cohort(n_patients: int, rng: np.random.Generator) -> Cohort:
     return Cohort(patient=patient, target=target, positive=positive)
 
 
-def made_arms(cohort: Cohort, arms: Arms, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return the features (N, WIDTH) of two arms that are exchangeable: neither is better.
+def made_arms(cohort: Cohort, arms: Arms, rng: np.random.Generator, n: int = 2) -> list[np.ndarray]:
+    """Return the features (N, WIDTH) of n arms that are exchangeable: none is better.
 
     *own features*: both drawn alike, independently; *shared features*: one common draw, each arm
     sees it through noise of its own; *own training only*: the same features for both.
     """
     if arms == "own features":
-        return [_features(cohort, STRENGTH, rng) for _ in range(2)]
+        return [_features(cohort, STRENGTH, rng) for _ in range(n)]
     common = _features(cohort, STRENGTH * (1.3 if arms == "shared features" else 1), rng)
     if arms == "own training only":
-        return [common, common]
-    return [common + 0.7 * rng.normal(size=common.shape) for _ in range(2)]
+        return [common] * n
+    return [common + 0.7 * rng.normal(size=common.shape) for _ in range(n)]
 
 
 def made_folds(cohort: Cohort, n_folds: int, rng: np.random.Generator) -> np.ndarray:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ablations.table import StudyInfo, TrialTable
-from reports.cells import is_empty, label, others, planned_cells, varying
+from ablations.table import StudyInfo, TrialTable, budget_order
+from reports.cells import is_empty, label, of_labels, others, planned_cells, varying
 from reports.exhibit import Entry, Grid
 from reports.numbers import interval, number, printed
 from reports.series import value_name
@@ -33,8 +33,9 @@ def arm_keys(info: StudyInfo) -> list[str]:
 def largest_budgets(table: TrialTable) -> pd.DataFrame:
     """Return one planned cell per arm, that of its largest label budget, as ``planned_cells``."""
     cells = planned_cells(table)
-    arms = cells.groupby(arm_keys(table.info), dropna=False)["label_fraction"]
-    return cells[cells["label_fraction"] == arms.transform("max")].reset_index(drop=True)
+    orders = cells["label_fraction"].map(budget_order)
+    most = orders.groupby([cells[key] for key in arm_keys(table.info)], dropna=False)
+    return cells[orders == most.transform("max")].reset_index(drop=True)
 
 
 def with_scores(rows: pd.DataFrame, table: TrialTable, metrics: Iterable[str]) -> pd.DataFrame:
@@ -78,8 +79,9 @@ def together(rows: pd.DataFrame, column: str) -> pd.DataFrame:
 def budget_words(rows: pd.DataFrame, info: StudyInfo) -> str:
     """Return ``at 100 % of the labels``, or what holds where arms differ in their largest."""
     fractions = sorted(set(rows["label_fraction"]))
-    shares = [label(info, "label_fraction", fraction) for fraction in fractions]
-    return f"at {shares[0]} of the labels" if len(shares) == 1 else "at the largest label budget"
+    if len(fractions) > 1:
+        return "at the largest label budget"
+    return f"at {of_labels(info, fractions[0])}"
 
 
 def score_column(name: str, form: str, *head: str) -> Column:

@@ -14,11 +14,12 @@ import pandas as pd
 from ablations.table import TableError, TrialTable
 from reports import savings, style, tabular
 from reports.arms import arm_names, lines
-from reports.cells import LOST, label, main_metric, others, varying
+from reports.cells import LOST, label, main_metric, others, samples, varying
 from reports.exhibit import Entry, Exhibit, FigureExhibit, Grid, TableExhibit
 from reports.exhibits import exhibits_of
 from reports.exhibits.main_table import MainTable
 from reports.numbers import COUNT, GAIN, SCORE, SHARE, interval, number
+from reports.processes import written
 from reports.series import method_name
 
 MOST_ARMS = 6
@@ -43,7 +44,9 @@ def listing(table: TrialTable) -> Iterator[tuple[str, str | None]]:
         yield exhibit.name, exhibit.refusal(table)
 
 
-def write(table: TrialTable, target: Target, only: Sequence[str] = ()) -> Iterator[Path]:
+def write(
+    table: TrialTable, target: Target, only: Sequence[str] = (), workers: int = 1
+) -> Iterator[Path]:
     """Write every exhibit that the study can have (or those named) and yield its files.
 
     Files of an exhibit that the study cannot have any more are removed: a table of missing trials
@@ -55,6 +58,7 @@ def write(table: TrialTable, target: Target, only: Sequence[str] = ()) -> Iterat
     exhibits = {exhibit.name: exhibit for exhibit in exhibits_of(table.info)}
     for name in only:
         _check_named(name, exhibits, table)
+    jobs = []
     for exhibit in (exhibits[name] for name in only or exhibits):
         folder = target.folder(exhibit)
         if folder is None:
@@ -63,7 +67,12 @@ def write(table: TrialTable, target: Target, only: Sequence[str] = ()) -> Iterat
             _remove(folder, exhibit.name)
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        yield from _write_one(exhibit, table, folder)
+        jobs.append((exhibit, folder))
+
+    def write_one(exhibit: Exhibit, folder: Path) -> Iterator[Path]:
+        return _write_one(exhibit, table, folder)
+
+    yield from written(write_one, jobs, workers)
 
 
 def _check_named(name: str, exhibits: dict[str, Exhibit], table: TrialTable) -> None:
@@ -124,7 +133,7 @@ def summary(table: TrialTable) -> str:
     info, frame = table.info, MainTable().frame(table)
     factors = ["method", *varying(frame, others(info)), "label_fraction"]
     titles = [info.factor(name).label for name in factors[:-1]]
-    heads = [*titles, "labels", "images", main_metric(info).label, "difference", "trials"]
+    heads = [*titles, "labels", samples(info), main_metric(info).label, "difference", "trials"]
     rows = []
     for row in frame.to_dict("records"):
         names = [method_name(info, row["method"])]

@@ -24,6 +24,21 @@ def units(info: StudyInfo) -> str:
     return f"{info.cohort.get('patient_unit', 'patient')}s"
 
 
+def samples(info: StudyInfo) -> str:
+    """Return what has a label: images, volumes or clips."""
+    return f"{info.cohort.get('sample_unit', 'image')}s"
+
+
+def counted(info: StudyInfo) -> bool:
+    """Say whether the study's label budgets are numbers of patients, and not shares of them."""
+    return any(float(x) > 1 for x in info.factor("label_fraction").values)
+
+
+def draws_masks(info: StudyInfo) -> bool:
+    """Say whether a study's trials draw masks, and do not name classes."""
+    return any(metric.name == "dice" for metric in info.metrics)
+
+
 def others(info: StudyInfo) -> list[str]:
     """Return the factors beside method and label fraction, in the study's order."""
     return [f.name for f in info.factors if f.name not in ("method", "label_fraction")]
@@ -35,12 +50,28 @@ def is_empty(value: object) -> bool:
 
 
 def label(info: StudyInfo, factor: str, value: object) -> str:
-    """Return what is printed for a value: labels in per cent, an empty value as a dash."""
+    """Return what is printed for a value: labels in per cent, an empty value as a dash.
+
+    A number of patients that have labels is printed as one: ``6 patients``.
+    """
     if is_empty(value):
         return "–"
     if factor == "label_fraction":
-        return f"{100 * float(str(value)):g} %"
+        size = float(str(value))
+        return f"{size:g} {units(info)}" if size > 1 else f"{100 * size:g} %"
     return next(x.label for x in info.factor(factor).levels if x.value == value)
+
+
+def labelled(info: StudyInfo, size: object) -> str:
+    """Return a label budget in words: ``10 % labels``, ``6 labelled patients``."""
+    number = float(str(size))
+    text = label(info, "label_fraction", size)
+    return f"{number:g} labelled {units(info)}" if number > 1 else f"{text} labels"
+
+
+def of_labels(info: StudyInfo, size: object) -> str:
+    """Return a label budget as a sentence has it: ``10 % of the labels``."""
+    return labelled(info, size).replace(" % labels", " % of the labels")
 
 
 def planned_cells(table: TrialTable) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +21,14 @@ def make_report_files(
     tables: Path | None = None,
     only: Sequence[str] = (),
     metric: str | None = None,
+    *,
+    pictures: bool = True,
 ) -> list[Path]:
     """Write figures and tables of the study in ``study_dir`` and return their files.
 
     Folders default to ``figures`` and ``tables`` inside the study. ``metric`` shows another metric
-    than the study's main one, by default in a subfolder of that name.
+    than the study's main one, by default in a subfolder of that name. Without ``pictures`` no
+    patient's image is drawn.
 
     Raises:
         TableError: the table is missing or damaged, or ``only`` or ``metric`` names nothing known.
@@ -36,13 +40,28 @@ def make_report_files(
         figures=figures or study_dir / "figures" / place,
         tables=tables or study_dir / "tables" / place,
     )
-    return list(write(_load(study_dir, metric), target, only))
+    return list(write(load_table(study_dir, metric, pictures=pictures), target, only))
 
 
-def _load(study_dir: Path, metric: str | None) -> TrialTable:
+def load_table(
+    study_dir: Path,
+    metric: str | None = None,
+    *,
+    pictures: bool = True,
+    watts: float | None = None,
+) -> TrialTable:
+    """Return a study's table, by default with the pictures that lie beside it.
+
+    ``watts`` is the power of one worker, from which the table of compute estimates energy.
+
+    Raises:
+        TableError: the table is missing or damaged, or there is no such metric.
+    """
     from ablations.table import TrialTable
 
     table = TrialTable.load(study_dir / "table")
+    table = table.with_pictures(study_dir / "pictures") if pictures else table
+    table = dataclasses.replace(table, watts=watts)
     return table.with_main_metric(metric) if metric else table
 
 
@@ -71,14 +90,17 @@ def _parser(what: str) -> argparse.ArgumentParser:
     add("--out", metavar="DIR", type=Path, help=f"folder of the {what}; default: <study>/{what}")
     add("--only", metavar="NAME", action="append", default=[], help="one exhibit; repeatable")
     add("--metric", metavar="NAME", help="show this metric; default: the study's main one")
+    add("--no-pictures", action="store_true", help="draw no patient's image")
+    add("--watts", metavar="W", type=float, help="power of a worker: adds an estimate of energy")
     add("--list", action="store_true", help="say what the study can have; write nothing")
     return parser
 
 
 def _run(what: str, study: Path, options: argparse.Namespace) -> Iterator[str]:
     from reports.build import Target, listing, summary, write
+    from reports.processes import processors
 
-    table = _load(study, options.metric)
+    table = load_table(study, options.metric, pictures=not options.no_pictures, watts=options.watts)
     if options.list:
         for name, reason in listing(table):
             yield f"{name:24} {reason or 'yes'}"
@@ -89,8 +111,10 @@ def _run(what: str, study: Path, options: argparse.Namespace) -> Iterator[str]:
         target = Target(figures=options.out or figures, tables=tables)
     else:
         target = Target(figures=None, tables=options.out or tables)
-    for path in write(table, target, options.only):
+    for path in write(table, target, options.only, processors()):
         yield str(path)
+    if table.gallery_fault:
+        yield f"no pictures of encoders: {table.gallery_fault}"
     yield ""
     yield summary(table)
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo
 from reports import layout, style
-from reports.cells import LOST, PARTIAL, units
+from reports.cells import LOST, PARTIAL, counted, samples, units
 from reports.legend import RING, handle, handles
 
 ARROW = "<|-,head_width=0.15,head_length=0.3"
@@ -49,7 +49,7 @@ def draw_curves(frame: pd.DataFrame, info: StudyInfo, width: str, axis: Axis) ->
         _draw_panel(axes, frame[frame["panel"] == title], axis)
         if len(titles) > 1:
             layout.title(page, axes, title)
-        _ticks(axes, frame, axis.scale)
+        _ticks(axes, frame, info, axis.scale)
         if axis.reference == "diagonal":
             _draw_diagonal(axes, frame)
     if "x_images" in frame:
@@ -131,13 +131,13 @@ def _draw_diagonal(axes: Axes, frame: pd.DataFrame) -> None:
     axes.margins(y=0.14)
 
 
-def _ticks(axes: Axes, frame: pd.DataFrame, scale: str) -> None:
+def _ticks(axes: Axes, frame: pd.DataFrame, info: StudyInfo, scale: str) -> None:
     levels = frame.dropna(subset=["x"]).drop_duplicates("x").sort_values("x")
     if scale == "log":
         axes.set_xscale("log")
     if "x_images" in levels:
-        names = levels[["x_label", "x_images", "x_patients"]].itertuples(index=False)
-        texts = [f"{share}\n{short(images)}\n{short(people)}" for share, images, people in names]
+        columns = [_shorts(levels[column]) for column in _budget_lines(info).values()]
+        texts = ["\n".join(lines) for lines in zip(*columns, strict=True)]
     else:
         texts = list(levels["x_label"])
     axes.set_xticks(levels["x"], texts)
@@ -150,7 +150,7 @@ def _ticks(axes: Axes, frame: pd.DataFrame, scale: str) -> None:
 def _head_ticks(axes: Axes, info: StudyInfo) -> None:
     """Name the lines of the tick labels at their left."""
     axes.annotate(
-        f"labels\nimages\n{units(info)}",
+        "\n".join(_budget_lines(info)),
         *((0, 0), (-12, -axes.xaxis.get_tick_padding() - 3.5)),
         xycoords="axes fraction",
         textcoords="offset points",
@@ -158,6 +158,16 @@ def _head_ticks(axes: Axes, info: StudyInfo) -> None:
         ha="right",
         va="top",
     )
+
+
+def _budget_lines(info: StudyInfo) -> dict[str, str]:
+    """Return what stands below a budget: a head and the column that it is taken from."""
+    lines = {samples(info): "x_images", units(info): "x_patients"}
+    return dict(reversed(lines.items())) if counted(info) else {"labels": "x_label"} | lines
+
+
+def _shorts(values: pd.Series) -> list[str]:
+    return [x if isinstance(x, str) else short(x) for x in values]
 
 
 def short(number: float) -> str:

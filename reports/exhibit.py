@@ -11,16 +11,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
+from reports.cells import draws_masks
 
 
 @dataclass(frozen=True)
 class Exhibit(ABC):
     """What every exhibit can say: what it needs, its numbers and its caption.
 
-    One that is ``of_search`` shows the suggestions of a search, all others the cells of a study.
+    One that is ``of_search`` shows the suggestions of a search, all others the cells of a study;
+    one that is ``of_classes`` rests on predicted probabilities, which drawn masks do not have.
     """
 
     of_search: ClassVar[bool] = False
+    of_classes: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -42,6 +45,8 @@ class Exhibit(ABC):
             return "is drawn of a search, and this is none"
         if not self.of_search and len(table.suggestions):
             return "a search has suggestions, and no cells"
+        if self.of_classes and draws_masks(table.info):
+            return "rests on probabilities of classes, and this study draws masks"
         return self.needs(table)
 
     @abstractmethod

@@ -106,10 +106,10 @@ def finish(
 
     Tick labels of x that would touch are turned where they are names, left out where numbers.
     """
-    key = _legend(target.figure, handles)
+    key = legend(target.figure, handles)
     x_label = _wrapped(labels[0], target.figure.get_figwidth() - 0.8)
     y_label = _wrapped(labels[1], target.rows * target.panel_height)
-    strip = style.STAMP / 72 * (len(_stamp(target.figure, info)) * 1.25) + 0.03
+    strip = stamp(target.figure, info)
     _place(target, Margins())
     _place(target, _measured(target, key, x_label, y_label, strip))
     _untouch(target, names=names_on_x)
@@ -138,8 +138,8 @@ def filled(text: str, letters: int) -> str:
     return textwrap.fill(text, letters, break_on_hyphens=False, break_long_words=False)
 
 
-def _stamp(figure: Figure, info: StudyInfo) -> list[str]:
-    """Write the origin in small letters at the bottom right; return its lines."""
+def stamp(figure: Figure, info: StudyInfo) -> float:
+    """Write the origin in small letters at the bottom right; return the inches that it takes."""
     parts = style.origin(info)
     is_wide = figure.get_figwidth() > style.WIDTHS["single"]
     lines = [" · ".join(parts)] if is_wide else parts
@@ -151,10 +151,10 @@ def _stamp(figure: Figure, info: StudyInfo) -> list[str]:
         color=style.GREY,
         linespacing=1.1,
     )
-    return lines
+    return style.STAMP / 72 * (len(lines) * 1.25) + 0.03
 
 
-def _legend(figure: Figure, handles: Sequence[Line2D]) -> Legend | None:
+def legend(figure: Figure, handles: Sequence[Line2D]) -> Legend | None:
     """Put a legend on top in as many columns as fit the width."""
     for columns in range(min(len(handles), 6), 0, -1):
         key = figure.legend(

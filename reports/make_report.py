@@ -25,13 +25,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
 
-    from ablations.table import TableError, TrialTable
+    from ablations.table import TableError
+    from reports.command import load_table
     from reports.paper.build import make
     from reports.paper.targets import CompileError
+    from reports.processes import processors
 
     folder = options.out or study / "report"
     try:
-        report = make(TrialTable.load(study / "table"), folder, options.format or FORMATS)
+        table = load_table(study, pictures=not options.no_pictures, watts=options.watts)
+        report = make(table, folder, options.format or FORMATS, processors())
     except (TableError, CompileError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -52,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--study", metavar="NAME_OR_DIR", help="default: the study that was collected last")
     add("--out", metavar="DIR", type=Path, help="folder of the paper; default: <study>/report")
     add("--format", choices=FORMATS, action="append", help="repeatable; default: all")
+    add("--no-pictures", action="store_true", help="show no patient's image")
+    add("--watts", metavar="W", type=float, help="power of a worker: adds an estimate of energy")
     return parser
 
 

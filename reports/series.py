@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from ablations.table import FactorInfo, StudyInfo
-from reports.cells import label, others, panels, varying
+from reports.cells import counted, label, labelled, others, panels, varying
 
 
-def series_rows(cells: pd.DataFrame, info: StudyInfo, x: str, by: str) -> pd.DataFrame:
+def series_rows(
+    cells: pd.DataFrame,
+    info: StudyInfo,
+    x: str,
+    by: str,
+    places: Mapping[object, float] | None = None,
+) -> pd.DataFrame:
     """Return one row per cell with ``series, look, x, x_label, at, at_trials``.
 
     ``x`` is the position of the level on the axis (its index where the factor is a category) and
     ``at`` the position drawn, a little beside it so that intervals of several series stay apart;
-    ``at_trials`` is the place of single trials, beside the interval.
+    ``at_trials`` is the place of single trials, beside the interval. ``places`` gives levels other
+    positions than their own values.
     """
     rows = cells.copy()
     rows["series"], rows["look"] = _names(rows, info, by)
     factor = info.factor(x)
-    rows["x"] = positions(rows[x], factor)
+    rows["x"] = positions(rows[x].replace(dict(places)) if places else rows[x], factor)
     rows["x_label"] = [value_name(info, x, value) for value in rows[x]]
     order = {name: i for i, name in enumerate(dict.fromkeys(rows["series"]))}
     rank = rows["series"].map(order).astype(float) - (len(order) - 1) / 2
@@ -35,14 +44,25 @@ def budget_rows(cells: pd.DataFrame, info: StudyInfo) -> pd.DataFrame:
     ``x_images`` and ``x_patients`` are the mean sizes of a budget, to be printed below it.
     """
     budgets = cells.groupby("label_fraction")[["n_images", "n_patients"]].mean().round()
+    places = _beside_counts(budgets["n_patients"]) if counted(info) else None
     parts = [
-        series_rows(inside, info, "label_fraction", "method").assign(role="line", panel=title)
+        series_rows(inside, info, "label_fraction", "method", places).assign(
+            role="line", panel=title
+        )
         for title, inside in panels(cells, info, varying(cells, others(info)))
     ]
     rows = pd.concat(parts, ignore_index=True)
     rows["x_images"] = rows["label_fraction"].map(budgets["n_images"])
     rows["x_patients"] = rows["label_fraction"].map(budgets["n_patients"])
     return rows
+
+
+def _beside_counts(n_patients: pd.Series) -> dict[object, float]:
+    """Return where all labels stand on an axis of numbers of patients; none has no share."""
+    if 1.0 not in n_patients.index:
+        return {}
+    known = n_patients.loc[1.0]
+    return {1.0: 2 * float(n_patients.index.max()) if pd.isna(known) else float(known)}
 
 
 def method_look(info: StudyInfo, method: object) -> str:
@@ -98,8 +118,7 @@ def _names(rows: pd.DataFrame, info: StudyInfo, by: str) -> tuple[list[str], lis
 
 def level_name(info: StudyInfo, factor: str, value: object) -> str:
     """Return a level as a legend says it."""
-    text = label(info, factor, value)
-    return f"{text} labels" if factor == "label_fraction" else text
+    return labelled(info, value) if factor == "label_fraction" else label(info, factor, value)
 
 
 def _beside(x: pd.Series, rank: pd.Series, scale: str, n_series: int) -> pd.Series:

@@ -58,6 +58,8 @@ _RC: dict[Any, Any] = {
     "legend.borderaxespad": 0.2,
     "legend.borderpad": 0.2,
     "pdf.fonttype": 42,
+    # A PDF holds every small image as it is, not one large copy of all of them.
+    "image.composite_image": False,
 }
 
 

@@ -1,7 +1,8 @@
 """How many labels does pretraining save? Pretrained against not, at several label budgets.
 
-Runs what is missing, collects the table, draws figures and tables, prints a summary. Stop it at any
-time; the same command goes on. Examples:
+Runs what is missing, collects the table, draws figures and tables, prints a summary. Among the
+figures are pictures of what the encoders learnt, which show patients. Stop it at any time; the same
+command goes on. Examples:
 
     python study/label_fraction.py
     python study/label_fraction.py --source ham10000 --data-root ~/HAM10000 --fractions 1%,10%,100%
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     add_study_options(parser, factor=False)
     add_run_options(parser)
+    parser.add_argument("--no-pictures", action="store_true", help="show no patient's image")
     args = parser.parse_args(arguments)
     return exit_code(lambda: _run(args))
 
@@ -44,13 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(args: argparse.Namespace) -> int:
     from ablations.commands import run_study
     from ablations.ledger import ui_command
+    from ablations.pictures import keep_pictures
     from reports.build import summary
     from reports.command import make_report_files
 
-    result = run_study(study_from(args, FACTOR), run_options(args))
+    study, options = study_from(args, FACTOR), run_options(args)
+    result = run_study(study, options)
     info = result.table.info
     if info.n_finished:
-        files = make_report_files(result.folder)
+        if not args.no_pictures:
+            keep_pictures(study, options)
+        files = make_report_files(result.folder, pictures=not args.no_pictures)
         print(f"{len(files)} files in {result.folder / 'figures'} and {result.folder / 'tables'}")
         print(summary(result.table))
     print(f"{info.n_finished} of {info.n_planned} trials; look at the runs with:")

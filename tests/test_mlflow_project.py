@@ -20,11 +20,13 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 MLFLOW = Path(sys.executable).parent / "mlflow"
 ABLATE = shlex.split("run . -e ablate -P factor=mask_ratio -P preset=smoke -P values=0.5,0.75")
+FINISHED = "select count(*) from runs where status = 'FINISHED'"
 COMMANDS = {  # entry point: what its parameters are handed to
     "main": ("-m", "study.label_fraction"),
     "label_fraction": ("-m", "study.label_fraction"),
     "ablate": ("-m", "ablations", "run"),
     "search": ("-m", "study.search"),
+    "submission": ("-m", "study.submission"),
 }
 
 
@@ -80,12 +82,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     return machine
 
 
-@pytest.fixture(scope="module")
-def bare(machine: Machine) -> subprocess.CompletedProcess[str]:
-    """The bare promised command, at the size of the smoke preset."""
-    return machine.mlflow(*ABLATE)
-
-
 def left_behind() -> set[str]:
     outputs = ROOT / "outputs"
     inner = {path.name for path in outputs.iterdir()} if outputs.is_dir() else set()
@@ -93,18 +89,13 @@ def left_behind() -> set[str]:
 
 
 @pytest.mark.slow
-def test_the_bare_command_runs_in_the_project_environment(
-    machine: Machine, bare: subprocess.CompletedProcess[str]
+def test_the_bare_command_leaves_nested_runs_and_figures_and_the_local_manager_does_the_same(
+    machine: Machine,
 ) -> None:
+    # one test: processes that run tests side by side would each make the study anew
+    bare = machine.mlflow(*ABLATE)
     assert bare.returncode == 0, bare.stdout[-3000:] + bare.stderr[-3000:]
     assert re.search(r"Environment \S*\.mlflow/envs/mlflow-\w+ already exists", bare.stderr)
-
-
-@pytest.mark.slow
-def test_the_bare_command_leaves_nested_runs_with_metrics(
-    machine: Machine, bare: subprocess.CompletedProcess[str]
-) -> None:
-    assert bare.returncode == 0, bare.stderr[-3000:]
     parents = machine.rows(
         "select run_uuid from tags where key = 'mlflow.project.entryPoint' and value = 'ablate'"
     )
@@ -114,30 +105,15 @@ def test_the_bare_command_leaves_nested_runs_with_metrics(
         f"where t.key = 'mlflow.parentRunId' and t.value = '{parents[0][0]}'"
     )
     assert len(scored) >= 2
-    statuses = machine.rows("select distinct status from runs")
-    assert statuses == [("FINISHED",)]
-
-
-@pytest.mark.slow
-def test_the_bare_command_ends_with_figures_in_the_output_folder(
-    machine: Machine, bare: subprocess.CompletedProcess[str]
-) -> None:
-    assert bare.returncode == 0, bare.stderr[-3000:]
+    assert machine.rows("select distinct status from runs") == [("FINISHED",)]
     outputs = machine.folder / "outputs"
     assert list(outputs.rglob("*.pdf")), sorted(p.name for p in outputs.rglob("*"))
 
-
-@pytest.mark.slow
-def test_the_local_manager_does_the_same_and_writes_nothing_into_the_clone(
-    machine: Machine, bare: subprocess.CompletedProcess[str]
-) -> None:
-    before = left_behind()
-    count = "select count(*) from runs where status = 'FINISHED'"
-    runs_before = machine.rows(count) if bare.returncode == 0 else []
+    before, runs_before = left_behind(), machine.rows(FINISHED)
     again = machine.mlflow(*ABLATE, "--env-manager", "local")
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
-    assert machine.rows(count) > runs_before
-    assert left_behind() == before
+    assert machine.rows(FINISHED) > runs_before
+    assert left_behind() == before, "nothing may be written into the clone"
 
 
 @pytest.mark.slow

@@ -25,27 +25,32 @@ HEAVY = {
 # From the top down; an upper layer may import a lower one, or its own where that makes no circle.
 LAYERS = (
     {"__main__", "workload"},
-    {"pipeline"},
+    {"pipeline", "predicting", "sharing", "pictures"},
     {"judging"},
     {"encoders", "artifacts"},
     {"stages", "pool"},
-    {"prepared", "runs", "kept"},
+    {"prepared", "runs", "kept", "unseen"},
     {"spec"},
     {"audit", "evaluation", "methods", "splits"},
     {"training", "data"},
-    {"backbones", "statistics", "payloads", "seeding", "settings", "space", "files", "errors"},
+    {
+        *("backbones", "statistics", "payloads", "seeding", "settings", "space", "frame"),
+        *("files", "errors"),
+    },
 )
 DOORS = {  # all that the harness may know of the core
     *("melssl.spec", "melssl.prepared", "melssl.stages", "melssl.pipeline", "melssl.workload"),
     *("melssl.runs", "melssl.artifacts", "melssl.judging", "melssl.kept"),
-    *("melssl.errors", "melssl.settings", "melssl.seeding", "melssl.space"),
+    *("melssl.errors", "melssl.settings", "melssl.seeding", "melssl.space", "melssl.frame"),
+    *("melssl.unseen", "melssl.sharing", "melssl.pictures", "melssl.pictures.subject"),
     "melssl.evaluation.predictions",
     "melssl.evaluation.metrics",
     "melssl.evaluation.uncertainty",
     *("melssl.evaluation.pooling", "melssl.evaluation.reliability", "melssl.evaluation.subgroups"),
+    *("melssl.evaluation.sweeps", "melssl.evaluation.mask_scores"),
     *("melssl.statistics.interval", "melssl.statistics.differences", "melssl.statistics.delong"),
     *("melssl.statistics.levels", "melssl.statistics.labels_saved"),
-    "melssl.statistics.training_sets",
+    *("melssl.statistics.training_sets", "melssl.statistics.ranking"),
     "melssl.audit.report",
     "melssl.methods.base",  # whose embeddings are compared: what a search calls collapsed
     "melssl.training.alerts",  # and how far it may go
@@ -64,6 +69,7 @@ LISTS = {  # folder: names of the base classes whose last descendants its `__ini
 COMMANDS = (
     *("melssl/__main__.py", "ablations/__main__.py"),
     *("study/label_fraction.py", "study/search.py", "study/cluster.py"),
+    *("study/submission.py", "study/unseen.py", "reports/make_page.py"),
     *("reports/make_figures.py", "reports/make_tables.py", "reports/make_report.py"),
 )
 

@@ -174,6 +174,11 @@ def make_search(study: Study, tuning: Tuning) -> Search:
 
     """
     outer = study.baseline.folds
+    if study.baseline.protocol.judges == "masks":
+        raise SpecError(
+            f"a search goes by {METRICS[MAIN_METRIC].label}, and {study.baseline.protocol.name}"
+            " draws masks; search with a protocol that names classes, or set protocol.* by hand"
+        )
     if tuning.outer_fold >= outer.n_folds:
         last = outer.n_folds - 1
         raise SpecError(f"outer fold {tuning.outer_fold}: the study has folds 0..{last}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import warnings
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -26,11 +27,14 @@ FEWEST = 4  # complete trials of which importances are made
 
 def search_table(findings: Findings, prepared: Prepared) -> TrialTable:
     """Return what reports draw of a search; ``prepared`` is what its suggestions learn from."""
+    none: dict[str, Any] = {
+        name: pd.DataFrame(columns=_columns(name)) for name in tuple(COLUMNS)[:4]
+    }
     return TrialTable(
         info=_info(findings, prepared),
         suggestions=_suggestions(findings),
         searched=_searched(findings),
-        **{name: pd.DataFrame(columns=_columns(name)) for name in tuple(COLUMNS)[:4]},
+        **none,
     )
 
 

@@ -141,9 +141,12 @@ def audit(
 
     """
     start = time.perf_counter()
+    sides = [c for c in (cohort, external) if c is not None]
+    if spec.images == "full" and any(side.medium.kind != "image" for side in sides):
+        spec = spec.replace(images="bytes")  # looks are compared as pictures only
     rows = roll(cohort, external)
     look = _look(rows, spec, workers=workers, progress=progress, cache=cache)
-    by_lists = by_list(rows, [c for c in (cohort, external) if c is not None])
+    by_lists = by_list(rows, sides)
     same = [*by_lists, *by_bytes(look), *look.near]
     within = _within(rows, same)
     groups = grouped(rows, [*by_patient(rows), *by_lesion(rows), *same])

@@ -9,23 +9,46 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from melssl.errors import BackboneError
+from melssl.frame import IMAGES, RGB, Frame, Kind, frame_of
 from melssl.settings import Settings
 
 
 class BackboneConfig(Settings):
-    """Settings of a backbone; a subclass per family, named by its literal field ``family``."""
+    """Settings of a backbone; a subclass per family, named by its literal field ``family``.
+
+    ``media`` are what it can see.
+    """
 
     label: ClassVar[str]
     has_tokens: ClassVar[bool] = False
+    media: ClassVar[frozenset[Kind]] = IMAGES
     family: str
 
+    def build(self, size: Frame | int) -> Backbone:
+        """Return a randomly initialised backbone for samples of a frame, or square RGB images.
+
+        Raises:
+            BackboneError: it cannot see such samples.
+
+        """
+        frame = frame_of(size)
+        seen = self.media & IMAGES if frame.depth is None else self.media - IMAGES
+        if not seen or (frame.channels != RGB and self.media == IMAGES):
+            media = " and ".join(f"{medium}s" for medium in sorted(self.media))
+            raise BackboneError(
+                f"backbone {self.family!r} sees {media}; expected one for samples of {frame} in"
+                f" {frame.channels} channel(s), such as small_cnn or small_vit"
+            )
+        return self.make(frame)
+
     @abstractmethod
-    def build(self, image_px: int) -> Backbone:
-        """Return a randomly initialised backbone for square RGB images of ``image_px``."""
+    def make(self, frame: Frame) -> Backbone:
+        """Return a randomly initialised backbone for samples of a frame that it can see."""
 
 
 class Backbone(nn.Module):
-    """An encoder of images (B, 3, H, W) to embeddings (B, width).
+    """An encoder of images (B, C, H, W), volumes or clips (B, C, D, H, W) to embeddings (B, width).
 
     ``map_width`` is the number of channels of its last feature map.
     """
@@ -48,31 +71,44 @@ class Backbone(nn.Module):
 
     @abstractmethod
     def features(self, images: Tensor) -> list[Tensor]:
-        """Return the feature maps (B, C, H', W') of all stages or blocks, the last one last."""
+        """Return the feature maps (B, C, [D',] H', W') of all stages or blocks, in order."""
+
+    def place_px(self, size: Frame | int) -> int:
+        """Return the side in the plane, px, of what one place of the last map stands for."""
+        return self.place(size)[-1]
 
     @torch.no_grad()
-    def place_px(self, image_px: int) -> int:
-        """Return the side, px, of what one place of the last map stands for: a power of two.
+    def place(self, size: Frame | int) -> tuple[int, ...]:
+        """Return the sides, px, of what one place of the last map stands for: powers of two.
 
         Nets halve; where a side is odd they round up, and the last places reach over the border.
         """
-        training = self.training
+        frame, training = frame_of(size), self.training
         try:
-            last = self.eval().features(torch.zeros(1, 3, image_px, image_px))[-1]
+            last = self.eval().features(frame.blank())[-1]
         finally:
             self.train(training)
-        return int(2 ** math.ceil(math.log2(image_px / last.shape[-1])))
+        pairs = zip(frame.sides, last.shape[2:], strict=True)
+        return tuple(int(2 ** math.ceil(math.log2(side / places))) for side, places in pairs)
 
 
 class TokenBackbone(Backbone):
-    """A backbone that sees an image as a sequence of patch tokens."""
+    """A backbone that sees a sample as a sequence of patch tokens.
 
-    patch_px: int
-    grid: tuple[int, int]
+    ``patch`` are the sides of one, (P, P) or (P', P, P), ``grid`` how many there are along each.
+    """
 
-    def place_px(self, image_px: int) -> int:
-        """Return the side of a patch, px."""
-        return self.patch_px
+    patch: tuple[int, ...]
+    grid: tuple[int, ...]
+
+    @property
+    def patch_px(self) -> int:
+        """The side of a patch in the plane, px."""
+        return self.patch[-1]
+
+    def place(self, size: Frame | int) -> tuple[int, ...]:
+        """Return the sides of a patch, px."""
+        return self.patch
 
     @abstractmethod
     def encode_tokens(

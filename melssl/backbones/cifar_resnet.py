@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone, BackboneConfig
+from melssl.frame import Frame
 
 STAGES = 3
 LAYERS_PER_BLOCK = 2
@@ -88,7 +89,7 @@ class CifarResNet(BackboneConfig):
             raise ValueError("expected 6 n + 2 layers: 20, 32, 44, 56 or 110")
         return depth
 
-    def build(self, image_px: int) -> CifarResNetBackbone:
+    def make(self, frame: Frame) -> CifarResNetBackbone:
         """Return a randomly initialised net; it sees images of any size."""
         n_blocks = (self.depth - 2) // (STAGES * LAYERS_PER_BLOCK)
         return CifarResNetBackbone(n_blocks, self.first_width)

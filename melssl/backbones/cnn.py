@@ -14,20 +14,25 @@ from torch import Tensor, nn
 from melssl.backbones.base import Backbone, BackboneConfig
 from melssl.backbones.timm_nets import make_net, stages_of, timm_class
 from melssl.errors import BackboneError
+from melssl.frame import ALL_MEDIA, Frame, Kind
 from melssl.settings import Later
 
 STEM_STANDARD_FROM_PX = 112
 STEM_STRIDE1_BELOW_PX = 40
+LAYERS = {2: (nn.Conv2d, nn.BatchNorm2d), 3: (nn.Conv3d, nn.BatchNorm3d)}
 
 
 class SmallCnnBackbone(Backbone):
-    """Blocks of 3x3 convolution, batch norm and ReLU; every block halves the image."""
+    """Blocks of 3x3 (3x3x3) convolution, batch norm and ReLU; every block halves the sample.
 
-    def __init__(self, widths: list[int]) -> None:
+    A depth of one stays one.
+    """
+
+    def __init__(self, widths: list[int], frame: Frame) -> None:
         super().__init__()
-        blocks, before = [], 3
+        blocks, before = [], frame.channels
         for width in widths:
-            blocks.append(_block(before, width))
+            blocks.append(_block(before, width, frame.n_dims))
             before = width
         self.blocks = nn.Sequential(*blocks)
         self.width = self.map_width = before
@@ -42,20 +47,21 @@ class SmallCnnBackbone(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         """Return the mean over places of the last block, (B, width)."""
         features: Tensor = self.blocks(images)
-        return features.mean(dim=(2, 3))
+        return features.flatten(2).mean(dim=2)
 
     def stages(self) -> list[nn.Module]:
         """Return the blocks."""
         return list(self.blocks)
 
 
-def _block(before: int, width: int) -> nn.Sequential:
+def _block(before: int, width: int, n_dims: int) -> nn.Sequential:
+    convolution, norm = LAYERS[n_dims]
     return nn.Sequential(
-        nn.Conv2d(before, width, 3, stride=2, padding=1, bias=False),
-        nn.BatchNorm2d(width),
+        convolution(before, width, 3, stride=2, padding=1, bias=False),
+        norm(width),
         nn.ReLU(inplace=True),
-        nn.Conv2d(width, width, 3, padding=1, bias=False),
-        nn.BatchNorm2d(width),
+        convolution(width, width, 3, padding=1, bias=False),
+        norm(width),
         nn.ReLU(inplace=True),
     )
 
@@ -64,18 +70,19 @@ class SmallCnn(BackboneConfig):
     """A CNN of eight layers, by default 1.2 M weights: an epoch in seconds on one core."""
 
     label: ClassVar[str] = "small CNN"
+    media: ClassVar[frozenset[Kind]] = ALL_MEDIA
     family: Literal["small_cnn"] = "small_cnn"
     first_width: int = Field(32, ge=8, description="channels of the first block; doubled by each")
     n_blocks: int = Field(4, ge=2, le=6)
 
-    def build(self, image_px: int) -> SmallCnnBackbone:
+    def make(self, frame: Frame) -> SmallCnnBackbone:
         """Return a randomly initialised small CNN."""
-        if image_px < 2**self.n_blocks:
+        if frame.side_px < 2**self.n_blocks:
             raise BackboneError(
-                f"small_cnn halves the image {self.n_blocks} times, but it has {image_px} px only; "
-                "use fewer blocks or larger images"
+                f"small_cnn halves the image {self.n_blocks} times, but it has {frame.side_px} px"
+                " only; use fewer blocks or larger images"
             )
-        return SmallCnnBackbone([self.first_width * 2**i for i in range(self.n_blocks)])
+        return SmallCnnBackbone([self.first_width * 2**i for i in range(self.n_blocks)], frame)
 
 
 class TimmCnnBackbone(Backbone):
@@ -151,8 +158,9 @@ class TimmCnn(BackboneConfig):
     drop_path: float = Field(0.0, ge=0, lt=1)
     window: Annotated[int | None, Later()] = Field(None, ge=1, description="None: the model's own")
 
-    def build(self, image_px: int) -> TimmCnnBackbone:
+    def make(self, frame: Frame) -> TimmCnnBackbone:
         """Return a randomly initialised timm model."""
+        image_px = frame.side_px
         stem = self.stem if self.stem != "auto" else _stem_for(image_px)
         is_resnet = issubclass(timm_class(self.model), ResNet)
         if self.stem in ("stride1", "stride2") and not is_resnet:

@@ -1,18 +1,23 @@
-"""Vision transformers: any timm ViT, and a small one for small images on a CPU."""
+"""Vision transformers: any timm ViT, and a small one for small images, volumes and clips."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from timm.layers import PatchEmbed, resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from melssl.backbones.base import BackboneConfig, TokenBackbone
 from melssl.backbones.timm_nets import make_net, plain_attention_on_cpu, stages_of, timm_class
 from melssl.errors import BackboneError
+from melssl.frame import ALL_MEDIA, Frame, Kind
+from melssl.settings import Later
 
 GRID = 8
 
@@ -23,7 +28,8 @@ class VitBackbone(TokenBackbone):
     def __init__(self, vit: VisionTransformer, pool: str) -> None:
         super().__init__()
         plain = vit.cls_token is not None and vit.pos_embed is not None
-        if not plain or vit.num_prefix_tokens != 1 or not isinstance(vit.patch_embed, PatchEmbed):
+        kinds = (PatchEmbed, DeepPatches)
+        if not plain or vit.num_prefix_tokens != 1 or not isinstance(vit.patch_embed, kinds):
             raise BackboneError(
                 "expected a ViT of plain patches with a class token, absolute positions and no "
                 "registers; use for example vit_tiny_patch16_224, or the family 'cnn' for this one"
@@ -32,9 +38,8 @@ class VitBackbone(TokenBackbone):
         self.pool = pool
         self.width = self.map_width = vit.embed_dim
         vit.patch_embed.strict_img_size = False  # small crops have a smaller grid
-        self.patch_px = vit.patch_embed.patch_size[0]
-        rows, columns = vit.patch_embed.grid_size
-        self.grid = (rows, columns)
+        self.patch = tuple(vit.patch_embed.patch_size)
+        self.grid = tuple(vit.patch_embed.grid_size)
 
     def encode_tokens(
         self,
@@ -51,13 +56,13 @@ class VitBackbone(TokenBackbone):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Return the patch tokens after every block as maps, the last ones normalised."""
-        rows, columns = self._grid_of(images)
+        grid = self._grid_of(images)
         tokens, maps = self._embed(images), []
         for index, block in enumerate(self.vit.blocks):
             tokens = block(tokens)
             last = index == len(self.vit.blocks) - 1
             patches = (self.vit.norm(tokens) if last else tokens)[:, 1:]
-            maps.append(patches.transpose(1, 2).unflatten(2, (rows, columns)))
+            maps.append(patches.transpose(1, 2).reshape(len(tokens), -1, *grid))
         return maps
 
     def _embed(
@@ -84,28 +89,35 @@ class VitBackbone(TokenBackbone):
         if keep is not None:
             patches = patches.gather(1, keep[..., None].expand(-1, -1, self.width))
         first = class_token if prefix is None else torch.cat([class_token, prefix[None]], dim=1)
-        tokens = torch.cat([first.expand(len(patches), -1, -1), patches], dim=1)
+        tokens = torch.cat([first.expand(patches.shape[0], -1, -1), patches], dim=1)
         embedded: Tensor = vit.norm_pre(vit.pos_drop(tokens))
         return embedded
 
-    def _grid_of(self, images: Tensor) -> tuple[int, int]:
-        """Return rows and columns of patches."""
-        height, width = images.shape[-2:]
-        if height % self.patch_px or width % self.patch_px:
+    def _grid_of(self, images: Tensor) -> tuple[int, ...]:
+        """Return how many patches there are along each side."""
+        sides = images.shape[2:]
+        if len(sides) != len(self.patch) or any(
+            s % p for s, p in zip(sides, self.patch, strict=True)
+        ):
             raise BackboneError(
-                f"images of {height} x {width} px cannot be cut into patches of {self.patch_px} px;"
-                f" show whole multiples of {self.patch_px} px, small crops too, or set patch_px"
+                f"images of {_times(sides)} px cannot be cut into patches of {_times(self.patch)}"
+                f" px; show whole multiples of {self.patch_px} px, small crops too, or set patch_px"
             )
-        return height // self.patch_px, width // self.patch_px
+        return tuple(side // patch for side, patch in zip(sides, self.patch, strict=True))
 
-    def _positions(self, grid: tuple[int, int]) -> Tensor:
+    def _positions(self, grid: tuple[int, ...]) -> Tensor:
         """Return position embeddings for a grid of patches, resampled where it is another."""
         own: Tensor = self.vit.pos_embed
         if grid == self.grid:
             return own
         prefix = 0 if self.vit.no_embed_class else 1
-        resampled: Tensor = resample_abs_pos_embed(own, grid, self.grid, num_prefix_tokens=prefix)
-        return resampled
+        if len(grid) == 2:
+            new, old = list(grid), list(self.grid)
+            resampled: Tensor = resample_abs_pos_embed(own, new, old, num_prefix_tokens=prefix)
+            return resampled
+        places = own[:, prefix:].transpose(1, 2).reshape(1, -1, *self.grid)
+        places = F.interpolate(places, grid, mode="trilinear").flatten(2).transpose(1, 2)
+        return torch.cat([own[:, :prefix], places], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings (B, width)."""
@@ -123,26 +135,68 @@ def _finish(vit: VisionTransformer, pool: str) -> VitBackbone:
     return VitBackbone(vit, pool)
 
 
+class DeepPatches(nn.Module):
+    """Patches of a volume or a clip: one strided convolution to tokens (B, N, width)."""
+
+    def __init__(
+        self,
+        img_size: Frame,
+        patch_size: tuple[int, int, int],
+        in_chans: int,
+        embed_dim: int,
+        bias: bool,
+        dynamic_img_pad: bool,  # what timm asks of each of its own; here nothing is padded
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.grid_size = tuple(s // p for s, p in zip(img_size.sides, patch_size, strict=True))
+        self.num_patches = math.prod(self.grid_size)
+        self.proj = nn.Conv3d(
+            in_chans, embed_dim, patch_size, patch_size, bias=bias, device=device, dtype=dtype
+        )
+
+    def feat_ratio(self) -> int:
+        """Return the side of a patch in the plane, which timm asks for."""
+        return self.patch_size[-1]
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """Return the tokens of the patches, the slices one after another."""
+        tokens: Tensor = self.proj(volumes).flatten(2).transpose(1, 2)
+        return tokens
+
+
 class SmallVit(BackboneConfig):
-    """A ViT of chosen size, by default 0.8 M weights and 8 x 8 patches."""
+    """A ViT of chosen size, by default 0.8 M weights and 8 x 8 patches, or 8 x 8 x 8."""
 
     label: ClassVar[str] = "small ViT"
     has_tokens: ClassVar[bool] = True
+    media: ClassVar[frozenset[Kind]] = ALL_MEDIA
     family: Literal["small_vit"] = "small_vit"
     patch_px: int | None = Field(None, ge=2, description="side; None: an eighth of the image's")
     embed_width: int = Field(128, ge=16, multiple_of=8)
     depth: int = Field(4, ge=1)
     heads: int = Field(4, ge=1)
     pool: Literal["mean", "class"] = "mean"
+    patch_depth: Annotated[int | None, Later()] = Field(
+        None, ge=1, description="slices or frames of a patch; None: an eighth of them"
+    )
 
-    def build(self, image_px: int) -> VitBackbone:
+    def make(self, frame: Frame) -> VitBackbone:
         """Return a randomly initialised small ViT."""
-        patch_px = self.patch_px or max(image_px // GRID, 2)
-        _check_patches(image_px, patch_px)
+        patch_px = self.patch_px or max(frame.side_px // GRID, 2)
+        _check_patches(frame.side_px, patch_px)
+        size: dict[str, Any] = {"img_size": frame.side_px, "patch_size": patch_px}
+        if frame.depth is not None:
+            deep = self.patch_depth or max(frame.depth // GRID, 1)
+            _check_patches(frame.depth, deep, "slices or frames", "patch_depth")
+            patch = (deep, patch_px, patch_px)
+            size = {"img_size": frame, "patch_size": patch, "embed_layer": DeepPatches}
         plain_attention_on_cpu()
         vit = VisionTransformer(
-            img_size=image_px,
-            patch_size=patch_px,
+            **size,
+            in_chans=frame.channels,
             embed_dim=self.embed_width,
             depth=self.depth,
             num_heads=self.heads,
@@ -163,8 +217,9 @@ class TimmVit(BackboneConfig):
     drop_path: float = Field(0.0, ge=0, lt=1)
     pool: Literal["mean", "class"] = "mean"
 
-    def build(self, image_px: int) -> VitBackbone:
-        """Return a randomly initialised timm ViT for ``image_px``."""
+    def make(self, frame: Frame) -> VitBackbone:
+        """Return a randomly initialised timm ViT for images of that side."""
+        image_px = frame.side_px
         found = timm_class(self.model)
         if not issubclass(found, VisionTransformer):
             raise BackboneError(
@@ -181,9 +236,13 @@ class TimmVit(BackboneConfig):
         return _finish(vit, self.pool)
 
 
-def _check_patches(image_px: int, patch_px: int) -> None:
-    if image_px % patch_px:
+def _check_patches(side: int, patch: int, unit: str = "px", setting: str = "patch_px") -> None:
+    if side % patch:
         raise BackboneError(
-            f"an image of {image_px} px cannot be cut into patches of {patch_px} px; "
-            f"choose image_px as a multiple of {patch_px}, or another patch_px"
+            f"an image of {side} {unit} cannot be cut into patches of {patch} {unit}; "
+            f"show a multiple of {patch} (image_px, depth), or choose another {setting}"
         )
+
+
+def _times(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))

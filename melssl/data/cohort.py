@@ -10,10 +10,14 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
+from melssl.data.media.base import Medium
+from melssl.data.media.image import ImageMedium
 from melssl.errors import CohortError, listed
+from melssl.settings import canonical
 
 UNLABELLED = -1
 REQUIRED = ("sample_id", "path", "patient_id", "target")
+MASK = "mask"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +42,12 @@ class Cohort:
     patient and the camera, ``lesion_id`` the lesion and ``split`` an official split, where known.
     ``declared`` is what the source's own lists say about duplicates. With ``has_images=False``
     files may be missing: the table alone is of use, for the audit of ids and for metadata.
+    ``medium`` says what the files are and how they are decoded. Where ``structures`` are named,
+    the column ``mask`` holds the path of each sample's labelled mask (label k is structure k - 1,
+    0 the background), empty where there is none; a cohort without any outcome has one class.
     ``digest`` covers ids, outcomes, clinical and acquisition columns, the classes and every
-    file's size; it depends neither on the order of rows nor on where the files lie.
+    file's size; of what is no image, also the medium, the structures and the masks' sizes. It
+    depends neither on the order of rows nor on where the files lie.
 
     Raises:
         CohortError: every fault of the table and of its files, in one list.
@@ -56,16 +64,22 @@ class Cohort:
     notes: tuple[str, ...] = ()
     declared: tuple[SamePicture, ...] = ()
     has_images: bool = True
+    medium: Medium = field(default_factory=ImageMedium)
+    structures: tuple[str, ...] = ()
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
-        missing = [c for c in (*REQUIRED, *self.clinical, *self.acquisition) if c not in self.frame]
+        mask = (MASK,) if self.structures else ()
+        expected = (*REQUIRED, *mask, *self.clinical, *self.acquisition)
+        missing = [column for column in expected if column not in self.frame]
         if missing:
             found = ", ".join(map(str, self.frame.columns))
             raise CohortError(f"{self.name}: missing columns {missing} (found: {found})")
         frame = _tidy(self.frame)
         faults = _table_faults(frame, self.classes)
-        faults += _file_faults(frame, self.root, must_exist=self.has_images)
+        faults += _file_faults(frame["path"], self.root, must_exist=self.has_images)
+        if self.structures:
+            faults += _file_faults(frame[MASK], self.root, must_exist=self.has_images)
         if faults:
             raise CohortError(
                 f"cohort {self.name} at {self.root}: {len(faults)} fault(s)\n{listed(faults)}"
@@ -125,7 +139,7 @@ class Cohort:
 
 def _tidy(frame: pd.DataFrame) -> pd.DataFrame:
     frame = frame.copy()
-    for column in ("sample_id", "path", "patient_id"):
+    for column in {"sample_id", "path", "patient_id", MASK} & set(frame):
         text = frame[column].astype("string")
         frame[column] = text.mask(text.str.strip() == "").astype(object)
     return frame.sort_values("sample_id", kind="stable").reset_index(drop=True)
@@ -153,9 +167,9 @@ def _table_faults(frame: pd.DataFrame, classes: Sequence[str]) -> list[str]:
     return faults
 
 
-def _file_faults(frame: pd.DataFrame, root: Path, *, must_exist: bool) -> list[str]:
+def _file_faults(paths: pd.Series, root: Path, *, must_exist: bool) -> list[str]:
     faults = []
-    for relative in frame["path"].dropna():
+    for relative in paths.dropna():
         path = PurePosixPath(relative)
         if path.is_absolute() or ".." in path.parts:
             faults.append(f"path {relative} may leave the root; give paths below it, without '..'")
@@ -183,4 +197,11 @@ def _digest(cohort: Cohort) -> str:
         state.update("\x1f".join([f"\x1e{column}", *map(str, values)]).encode())
     sizes = file_bytes(frame["path"], cohort.root).to_numpy()
     state.update(sizes.astype("<i8").tobytes())
+    if cohort.medium.kind != "image":
+        said = [cohort.medium.kind, cohort.medium.keyed(), list(cohort.structures)]
+        state.update(canonical(said).encode())
+    if cohort.structures:
+        masks = frame[MASK].where(frame[MASK].notna(), "").astype(str)
+        state.update("\x1f".join(masks).encode())
+        state.update(file_bytes(masks, cohort.root).to_numpy().astype("<i8").tobytes())
     return state.hexdigest()[:20]

@@ -1,5 +1,7 @@
 """Colour changes of float RGB batches (B, 3, H, W) in 0..1, one factor per image.
 
+Contrast and solarisation also work on other numbers of channels.
+
 Each equals torchvision's function of the same name on one float image; written to touch every pixel
 as seldom as possible. A trailing underscore means that the batch is changed in place.
 """
@@ -15,7 +17,8 @@ LUMA = (0.2989, 0.587, 0.114)
 
 def adjust_contrast_(images: Tensor, factor: Tensor) -> Tensor:
     """Blend with the image's mean luma: ``factor`` (B,) of the image, the rest of the mean."""
-    mean = images.mean(dim=(2, 3)) @ images.new_tensor(LUMA)
+    mean = images.mean(dim=(2, 3))
+    mean = mean @ images.new_tensor(LUMA) if mean.shape[1] == len(LUMA) else mean.mean(dim=1)
     return images.mul_(_per_image(factor)).add_(_per_image((1 - factor) * mean)).clamp_(0, 1)
 
 

@@ -2,7 +2,7 @@
 
 DIRECTORY/.lock            held by the one process that builds
 DIRECTORY/unfinished/      plan.json, journal.jsonl (finished chunks, hashed), pixels.npy
-DIRECTORY/pixels.npy       (N, S, S, 3) uint8
+DIRECTORY/pixels.npy       (N, S, S, C) or (N, D, S, S, C) uint8
 DIRECTORY/manifest.json    written last: without it the store is unfinished
 """
 
@@ -24,9 +24,11 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from melssl.data.decode import Fit, decode
+from melssl.data.decode import Fit
+from melssl.data.media.base import Medium
 from melssl.errors import ArtifactError
 from melssl.files import publish, write_atomically
+from melssl.frame import Frame
 
 ARRAY, PLAN, JOURNAL, UNFINISHED = "pixels.npy", "plan.json", "journal.jsonl", "unfinished"
 CHUNK_ROWS = 64
@@ -38,6 +40,7 @@ class Plan:
 
     identity: str
     files: Sequence[Path]
+    medium: Medium
     size_px: int
     fit: Fit
     workers: int
@@ -45,13 +48,18 @@ class Plan:
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one image."""
-        return self.size_px * self.size_px * 3
+        """Bytes of one sample."""
+        return self.frame.n_values
+
+    @property
+    def frame(self) -> Frame:
+        """The shape of one sample."""
+        return self.medium.frame(self.size_px)
 
     def header(self) -> bytes:
         """Head of the array's file; its length is where the first row begins."""
         head = io.BytesIO()
-        shape = (len(self.files), self.size_px, self.size_px, 3)
+        shape = (len(self.files), *self.frame.stored)
         form = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(head, form)
         return head.getvalue()
@@ -201,11 +209,11 @@ def _decoded(path: Path, plan: Plan, starts: Sequence[int]) -> Iterator[Chunk]:
 
 def _chunk(plan: Plan, start: int, descriptor: int) -> Chunk:
     files = plan.files[start : start + CHUNK_ROWS]
-    rows = np.zeros((len(files), plan.size_px, plan.size_px, 3), np.uint8)
+    rows = np.zeros((len(files), *plan.frame.stored), np.uint8)
     corrupt = {}
     for place, path in enumerate(files):
         try:
-            rows[place] = decode(path, plan.size_px, plan.fit)
+            rows[place] = plan.medium.decode(path, plan.size_px, plan.fit)
         except Exception as error:  # a damaged file can raise nearly anything from its decoder
             reason = str(error).replace(str(path), path.name)
             corrupt[start + place] = f"{type(error).__name__}: {reason}"

@@ -1,4 +1,4 @@
-"""PixelStore: every image of a cohort decoded and resized once, memory-mapped, known by digest."""
+"""PixelStore: every sample of a cohort decoded and resized once, memory-mapped, known by digest."""
 
 from __future__ import annotations
 
@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pandas as pd
-import PIL
 import pydantic
-from PIL import features
 
 from melssl.data.cohort import Cohort
 from melssl.data.decode import Fit
@@ -27,7 +25,8 @@ from melssl.data.pixel_build import (
 )
 from melssl.errors import ArtifactError, CorruptFileError, listed
 from melssl.files import write_atomically
-from melssl.settings import Settings, digest
+from melssl.frame import RGB, Frame
+from melssl.settings import Later, Settings, digest
 
 if TYPE_CHECKING:
     import torch
@@ -42,6 +41,20 @@ class Identity(Settings):
     cohort: str
     size_px: int = pydantic.Field(ge=1)
     fit: Fit = "crop"
+    depth: Annotated[int | None, Later()] = None
+    channels: Annotated[int, Later()] = RGB
+
+    @classmethod
+    def of(cls, cohort: Cohort, size_px: int, fit: Fit) -> Identity:
+        """Return the identity of the store of a cohort; its digest covers how it is decoded."""
+        frame = cohort.medium.frame(size_px)
+        own = {"cohort": cohort.digest, "size_px": size_px, "fit": fit}
+        return cls.parse(own | {"depth": frame.depth, "channels": frame.channels})
+
+    @property
+    def frame(self) -> Frame:
+        """The shape of one sample."""
+        return Frame(self.size_px, self.depth, self.channels)
 
 
 class Manifest(Settings):
@@ -56,7 +69,7 @@ class Manifest(Settings):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PixelStore:
-    """Images as uint8 rows of shape (N, S, S, 3), RGB, in the order of ``sample_ids``.
+    """Samples as uint8 rows (N, S, S, 3) or (N, D, S, S, C), in the order of ``sample_ids``.
 
     ``excluded`` maps the ids of samples that could not be decoded to the reason; they have no row.
     ``digest`` covers ids and pixels. A store that travels to another process is opened there anew.
@@ -88,12 +101,13 @@ class PixelStore:
             ArtifactError: ``directory`` holds another store, or has no room.
 
         """
-        identity = Identity.parse({"cohort": cohort.digest, "size_px": size_px, "fit": fit})
+        identity = Identity.of(cohort, size_px, fit)
         if not (directory / MANIFEST).exists():
             directory.mkdir(parents=True, exist_ok=True)
             plan = Plan(
                 identity=identity.model_dump_json(),
                 files=[cohort.root / path for path in cohort.frame["path"]],
+                medium=cohort.medium,
                 size_px=size_px,
                 fit=fit,
                 workers=workers,
@@ -122,7 +136,7 @@ class PixelStore:
         """
         manifest = _manifest(directory)
         identity = manifest.identity
-        expected = (len(manifest.sample_ids), identity.size_px, identity.size_px, 3)
+        expected = (len(manifest.sample_ids), *identity.frame.stored)
         advice = "delete the folder and build again"
         try:
             pixels = np.load(directory / ARRAY, mmap_mode="r", allow_pickle=False)
@@ -151,9 +165,9 @@ class PixelStore:
         return type(self).open, (self.directory,)
 
     @property
-    def size_px(self) -> int:
-        """Side of the square images in pixels."""
-        return self.identity.size_px
+    def frame(self) -> Frame:
+        """The shape of one sample."""
+        return self.identity.frame
 
     def rows(self, sample_ids: Sequence[str] | np.ndarray | pd.Series) -> np.ndarray:
         """Return the int64 row of each sample.
@@ -173,10 +187,10 @@ class PixelStore:
         return rows
 
     def batch(self, rows: np.ndarray) -> torch.Tensor:
-        """Return images as uint8 (B, 3, S, S), channels last in memory; ``rows`` in any order."""
+        """Return uint8 (B, *frame.shape), channels last in memory; ``rows`` in any order."""
         import torch
 
-        return torch.from_numpy(np.take(self.pixels, rows, axis=0)).permute(0, 3, 1, 2)
+        return torch.from_numpy(np.take(self.pixels, rows, axis=0)).movedim(-1, 1)
 
     @cached_property
     def _index(self) -> pd.Index:
@@ -189,7 +203,7 @@ class PixelStore:
 
 def store_key(cohort: Cohort, *, size_px: int, fit: Fit = "crop") -> str:
     """Return the name of the folder that this store belongs in."""
-    return digest(Identity.parse({"cohort": cohort.digest, "size_px": size_px, "fit": fit}).plain())
+    return digest(Identity.of(cohort, size_px, fit).keyed())
 
 
 def _build(cohort: Cohort, directory: Path, plan: Plan, *, refuse: bool) -> None:
@@ -203,7 +217,7 @@ def _build(cohort: Cohort, directory: Path, plan: Plan, *, refuse: bool) -> None
         sample_ids=tuple(name for name in names if name not in excluded),
         excluded=excluded,
         array_sha256=finish(directory, plan, corrupt),
-        decoder=f"Pillow {PIL.__version__}, libjpeg {features.version('jpg')}",
+        decoder=cohort.medium.decoder,
     )
     write_atomically(directory / MANIFEST, manifest.model_dump_json(indent=1).encode())
     clear(directory)

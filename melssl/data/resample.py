@@ -43,6 +43,14 @@ def sample_boxes(
     return chosen * fitted[:, None], fitted
 
 
+def sample_spans(n: int, depth: int, scale: tuple[float, float], rng: torch.Generator) -> Tensor:
+    """Draw n spans (n, 2) int64 ``start, length`` inside ``depth``; the share is uniform."""
+    share, place = torch.rand(2, n, generator=rng, dtype=torch.float64)
+    length = ((scale[0] + (scale[1] - scale[0]) * share) * depth).round().clamp(1, depth)
+    start = (place * (depth - length + 1)).floor()
+    return torch.stack([start, length], dim=1).long()
+
+
 def central_box(frame: tuple[int, int], ratio: tuple[float, float]) -> Tensor:
     """Return the largest central box (4,) of ``frame`` whose width over height is in ``ratio``."""
     height, width = frame
@@ -104,6 +112,25 @@ def _reflected_shifts(radius: int, size_px: int, device: torch.device) -> Tensor
         shifts[step, place, (place - step).abs()] += 1
         shifts[step, place, last - (last - place - step).abs()] += 1
     return shifts.view(radius + 1, -1).to(device)
+
+
+def resample_depth(images: Tensor, span: Tensor, flip: Tensor, depth: int) -> Tensor:
+    """Return (B, C, depth, H, W): the slices of ``span`` (B, 2), resized, reversed where asked.
+
+    ``images`` are (B, C, D, H, W) float. Where no span has another length than the view, slices
+    are taken as they are.
+    """
+    start, length = span.unbind(1)
+    n, channels, source, *plane = images.shape
+    if (length == depth).all():
+        if source == depth and not flip.any():
+            return images
+        place = torch.arange(depth, device=images.device)
+        place = start[:, None] + torch.where(flip[:, None], depth - 1 - place, place)
+        return images[torch.arange(n, device=images.device)[:, None], :, place].transpose(1, 2)
+    along = crop_matrix(start.float(), length.float(), flip, depth, source)
+    flat = images.transpose(1, 2).reshape(n, source, -1)
+    return torch.bmm(along, flat).view(n, depth, channels, *plane).transpose(1, 2)
 
 
 def resample(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def roc_area_within(
     for rows in groups:
         if len(np.unique(predictions.target[rows] == k)) < 2:
             continue
-        for part, tp, fp in _running(predictions, k, rows, weights):
+        for part, tp, fp in running(predictions, k, rows, weights):
             right[part] += _ranked_pairs(tp, fp)
             pairs[part] += tp[-1] * fp[-1]
     undefined = np.full(len(weights), np.nan)
@@ -74,20 +74,7 @@ def midranks(values: np.ndarray) -> np.ndarray:
     return middle[tie]
 
 
-def _over_thresholds(
-    predictions: Predictions, k: int, weights: np.ndarray, area: Area
-) -> np.ndarray:
-    """Apply ``area`` to true and false positive counts (G, r) at G descending thresholds."""
-    scores = np.empty(len(weights))
-    everyone = np.arange(len(predictions.target))
-    for part, tp, fp in _running(predictions, k, everyone, weights):
-        defined = (tp[-1] > 0) & (fp[-1] > 0)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            scores[part] = np.where(defined, area(tp, fp), np.nan)
-    return scores
-
-
-def _running(
+def running(
     predictions: Predictions, k: int, rows: np.ndarray, weights: np.ndarray
 ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
     """Yield weightings with the true and false positives (G, r) of ``rows`` down G thresholds."""
@@ -105,6 +92,19 @@ def _running(
         columns = np.ascontiguousarray(weights[part][:, here].T, dtype=np.float64)
         tp, fp = (_accumulated(count @ columns) for count in counts)
         yield part, tp, fp
+
+
+def _over_thresholds(
+    predictions: Predictions, k: int, weights: np.ndarray, area: Area
+) -> np.ndarray:
+    """Apply ``area`` to true and false positive counts (G, r) at G descending thresholds."""
+    scores = np.empty(len(weights))
+    everyone = np.arange(len(predictions.target))
+    for part, tp, fp in running(predictions, k, everyone, weights):
+        defined = (tp[-1] > 0) & (fp[-1] > 0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            scores[part] = np.where(defined, area(tp, fp), np.nan)
+    return scores
 
 
 def _thresholds(score: np.ndarray, positive: np.ndarray) -> np.ndarray:
@@ -173,7 +173,7 @@ def _sensitivity_at(tp: np.ndarray, fp: np.ndarray, specificity_percent: int) ->
     return best
 
 
-def _steps(running: np.ndarray) -> np.ndarray:
-    steps = running.copy()
-    steps[1:] -= running[:-1]
+def _steps(sums: np.ndarray) -> np.ndarray:
+    steps = sums.copy()
+    steps[1:] -= sums[:-1]
     return steps

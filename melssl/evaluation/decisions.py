@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from melssl.evaluation.predictions import Predictions
+from melssl.evaluation.tested import Tested
 
 
 def balanced_accuracy(predictions: Predictions, weights: np.ndarray) -> np.ndarray:
@@ -45,7 +46,7 @@ def specificity_at_budget_threshold_90(predictions: Predictions, weights: np.nda
 
 def weighted_mean(
     values: np.ndarray,
-    predictions: Predictions,
+    tested: Tested,
     weights: np.ndarray,
     mask: np.ndarray | None = None,
 ) -> np.ndarray:
@@ -53,7 +54,7 @@ def weighted_mean(
     # Summed in the order of the values, so that the order of the rows cannot move a last digit.
     order = np.argsort(values, kind="stable")
     order = order if mask is None else order[mask[order]]
-    patient, n_patients = predictions.patient[order], len(predictions.patients)
+    patient, n_patients = tested.patient[order], len(tested.patients)
     sums = np.bincount(patient, values[order], n_patients)
     mass = weights @ np.bincount(patient, minlength=n_patients).astype(np.float64)
     undefined = np.full(len(weights), np.nan)

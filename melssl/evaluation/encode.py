@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from melssl.data.images import Images
 from melssl.data.views import VIEW_PRESETS, apply_view
+from melssl.frame import Frame
+from melssl.training.devices import channels_last
 
 BATCH = 256
 
@@ -19,15 +21,15 @@ def encode(
     function: Callable[[Tensor], Tensor],
     images: Images,
     rows: np.ndarray,
-    image_px: int,
+    frame: Frame,
     device: torch.device,
 ) -> np.ndarray:
     """Return ``function`` of every image at ``rows``, (len(rows), D) float32.
 
-    ``function`` maps (B, 3, S, S) to (B, D) and belongs to ``module``, which is put into evaluation
-    mode and back into the mode it had.
+    ``function`` maps (B, *frame.shape) to (B, D) and belongs to ``module``, which is put into
+    evaluation mode and back into the mode it had.
     """
-    (whole,) = encode_all(module, lambda views: (function(views),), images, rows, image_px, device)
+    (whole,) = encode_all(module, lambda views: (function(views),), images, rows, frame, device)
     return whole
 
 
@@ -37,17 +39,17 @@ def encode_all(
     functions: Callable[[Tensor], Sequence[Tensor]],
     images: Images,
     rows: np.ndarray,
-    image_px: int,
+    frame: Frame,
     device: torch.device,
 ) -> list[np.ndarray]:
     """Return, as ``encode`` does, several outputs of one pass, each (len(rows), D_i) float32."""
     recipe = VIEW_PRESETS["none"]
     before = module.training
-    module.to(device).to(memory_format=torch.channels_last).eval()
+    channels_last(module.to(device)).eval()
     outputs: list[list[Tensor]] = []
     for first in range(0, len(rows), BATCH):
         part = rows[first : first + BATCH]
-        params = recipe.sample(len(part), images.size_px, torch.Generator(), size_px=image_px)
+        params = recipe.sample(len(part), images.frame, torch.Generator(), size=frame)
         views = apply_view(images.batch(part).to(device), params)
         outputs.append([output.float().cpu() for output in functions(views)])
     module.train(before)

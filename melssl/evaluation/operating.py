@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from melssl.errors import SplitError
-from melssl.evaluation.protocols.base import Evidence, Protocol
+from melssl.evaluation.protocols.base import Evidence, Protocol, Verdict
 from melssl.evaluation.selection import cross_fit_folds, threshold_at
 from melssl.settings import Json
 
@@ -69,5 +69,7 @@ def out_of_sample(protocol: Protocol, evidence: Evidence) -> tuple[np.ndarray, i
     probability = np.empty((len(fold), evidence.n_classes))
     for index in np.unique(fold):
         part = evidence.without(fold == index, f"thresholds-{index}")
-        probability[fold == index] = protocol.judge(part).probability
+        verdict = protocol.judge(part)
+        assert isinstance(verdict, Verdict), f"{protocol.name} says no class"
+        probability[fold == index] = verdict.probability
     return probability, len(np.unique(fold))

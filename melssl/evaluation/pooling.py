@@ -50,11 +50,12 @@ def pool_predictions(folds: Sequence[Predictions], how: Literal["raw", "rank"]) 
         prior=np.average([part.prior for part in parts], axis=0, weights=sizes),
         camera=np.concatenate(cameras) if len(cameras) == len(parts) else None,
         thresholds=thresholds if agree else {},
+        per_patient=all(part.per_patient for part in parts),
     )
 
 
 def pooled_score(
-    folds: Sequence[Predictions], metric: Metric, how: Literal["raw", "rank", "mean"]
+    folds: Sequence[Predictions], metric: Metric[Predictions], how: Literal["raw", "rank", "mean"]
 ) -> float:
     """Return the metric of the pooled folds; NaN for ``rank`` unless it is a ``ranks_only`` one."""
     if how == "mean":

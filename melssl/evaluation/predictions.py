@@ -4,36 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from melssl.errors import ArtifactError
+from melssl.evaluation.tested import Tested
 
 UNKNOWN_CAMERA = "unknown"  # what Cohort.cameras calls a row whose camera is not known
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictions:
+class Predictions(Tested):
     """Scores of N test samples over K classes.
 
-    Shapes: ``sample_id``, ``patient_id`` (N,) of str; ``target`` (N,) int in 0..K-1;
-    ``probability`` (N, K), rows sum to 1; ``prior`` (K,) class shares among the labels of the
-    budget, the only labels that a decision threshold may come from; ``camera`` (N,) of str, the
-    acquisition group of each sample where the cohort knows it; ``thresholds`` the score above
-    which a sample is called positive, by the specificity in per cent that it was chosen for, from
-    labels of the budget.
+    Shapes: ``target`` (N,) int in 0..K-1; ``probability`` (N, K), rows sum to 1; ``prior`` (K,)
+    class shares among the labels of the budget, the only labels that a decision threshold may come
+    from; ``camera`` (N,) of str, the acquisition group of each sample where the cohort knows it;
+    ``thresholds`` the score above which a sample is called positive, by the specificity in per cent
+    that it was chosen for, from labels of the budget. With ``per_patient`` a patient's samples are
+    takes of one finding, and patients are scored, too.
     """
 
-    sample_id: np.ndarray
-    patient_id: np.ndarray
     target: np.ndarray
     probability: np.ndarray
     prior: np.ndarray
     camera: np.ndarray | None = None
     thresholds: Mapping[int, float] = field(default_factory=dict)
+    per_patient: bool = False
 
     def __post_init__(self) -> None:
         n, k = self.probability.shape
@@ -60,16 +59,6 @@ class Predictions:
         """Probability of class 1, shape (N,): the score of a binary outcome."""
         return self.probability[:, 1]
 
-    @cached_property
-    def patients(self) -> np.ndarray:
-        """The P patients, sorted, shape (P,): the columns of every matrix of patient weights."""
-        return np.unique(self.patient_id)
-
-    @cached_property
-    def patient(self) -> np.ndarray:
-        """Index of each sample's patient in ``patients``, shape (N,)."""
-        return np.searchsorted(self.patients, self.patient_id)
-
     def at(self, rows: np.ndarray) -> Predictions:
         """Return the samples at ``rows``, as often as they are named, with all that is known.
 
@@ -86,6 +75,26 @@ class Predictions:
             camera=None if self.camera is None else self.camera[rows],
         )
 
+    def by_patient(self) -> Predictions:
+        """Return the mean probability of each patient's samples of one outcome, scored once.
+
+        A patient whose samples show two outcomes counts once for each.
+        """
+        own, place = np.unique(self.patient * self.n_classes + self.target, return_inverse=True)
+        sums = np.zeros((len(own), self.n_classes))
+        order = np.lexsort((*self.probability.T, place))  # sums must not depend on that of rows
+        np.add.at(sums, place[order], self.probability[order])
+        names = self.patients[own // self.n_classes]
+        return replace(
+            self,
+            sample_id=np.array([f"{name} {k}" for name, k in zip(names, own, strict=True)], object),
+            patient_id=names,
+            target=own % self.n_classes,
+            probability=sums / np.bincount(place)[:, None],
+            camera=None,
+            thresholds={},
+        )
+
     def frame(self) -> pd.DataFrame:
         """Return the table that is stored: ids, target, camera if known, ``p0 .. p{K-1}``."""
         columns = {f"p{k}": self.probability[:, k] for k in range(self.n_classes)}
@@ -99,6 +108,8 @@ class Predictions:
         frame.attrs["prior"] = [float(share) for share in self.prior]
         # as text: JSON has no infinity
         frame.attrs["thresholds"] = {str(at): repr(float(t)) for at, t in self.thresholds.items()}
+        if self.per_patient:
+            frame.attrs["per_patient"] = True
         frame.to_parquet(path, index=False)
 
     @classmethod
@@ -114,4 +125,5 @@ class Predictions:
             prior=np.array(frame.attrs["prior"]),
             camera=frame["camera"].to_numpy(object) if "camera" in frame else None,
             thresholds={int(at): float(t) for at, t in frame.attrs.get("thresholds", {}).items()},
+            per_patient=bool(frame.attrs.get("per_patient", False)),
         )

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from melssl.errors import ArtifactError
 from melssl.evaluation.curves import roc_area
-from melssl.evaluation.metrics import Metric
+from melssl.evaluation.metrics import Metric, TestedT
 from melssl.evaluation.predictions import Predictions
 from melssl.seeding import Seed
 from melssl.settings import Settings
@@ -105,18 +105,18 @@ class Bootstrap:
         )
 
 
-def bootstrap_scores(predictions: Predictions, metric: Metric, weights: np.ndarray) -> np.ndarray:
+def bootstrap_scores(tested: TestedT, metric: Metric[TestedT], weights: np.ndarray) -> np.ndarray:
     """Return the metric under each row of patient weights (R, P), shape (R,)."""
     if metric.weighted is not None:
-        return metric.weighted(predictions, weights)
-    return np.array([_repeated(predictions, metric, row) for row in weights.astype(np.int64)])
+        return metric.weighted(tested, weights)
+    return np.array([_repeated(tested, metric, row) for row in weights.astype(np.int64)])
 
 
-def _repeated(predictions: Predictions, metric: Metric, multiplicity: np.ndarray) -> float:
-    rows = np.repeat(np.arange(len(predictions.target)), multiplicity[predictions.patient])
+def _repeated(tested: TestedT, metric: Metric[TestedT], multiplicity: np.ndarray) -> float:
+    rows = np.repeat(np.arange(len(tested.sample_id)), multiplicity[tested.patient])
     if not len(rows):
         return float("nan")
-    return metric(predictions.at(rows))
+    return metric(tested.at(rows))
 
 
 def pair_areas(predictions: Predictions, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,11 @@ from __future__ import annotations
 from melssl.methods.barlow_twins import BarlowTwins
 from melssl.methods.base import Method
 from melssl.methods.byol import Byol
+from melssl.methods.clips.order_prediction import OrderPrediction
+from melssl.methods.clips.order_verification import OrderVerification
+from melssl.methods.clips.space_time_puzzle import SpaceTimePuzzle
+from melssl.methods.clips.video_gan import VideoGan
+from melssl.methods.clips.video_lstm import VideoLstm
 from melssl.methods.colourisation import Colourisation
 from melssl.methods.dino import Dino
 from melssl.methods.exemplar import Exemplar
@@ -29,6 +34,9 @@ from melssl.methods.supcon import SupCon
 from melssl.methods.supervised import Supervised
 from melssl.methods.swav import Swav
 from melssl.methods.vicreg import VicReg
+from melssl.methods.volumes.rubik import Rubik
+from melssl.methods.volumes.rubik_plus import RubikPlus
+from melssl.methods.volumes.volume_autoencoder import VolumeAutoencoder
 
 METHODS: dict[str, type[Method]] = {
     "no_pretext": NoPretext,
@@ -56,6 +64,14 @@ METHODS: dict[str, type[Method]] = {
     "relative_position": RelativePosition,
     "exemplar": Exemplar,
     "colourisation": Colourisation,
+    "order_verification": OrderVerification,
+    "order_prediction": OrderPrediction,
+    "space_time_puzzle": SpaceTimePuzzle,
+    "video_gan": VideoGan,
+    "video_lstm": VideoLstm,
+    "rubik": Rubik,
+    "rubik_plus": RubikPlus,
+    "volume_autoencoder": VolumeAutoencoder,
     "image_metadata": ImageMetadata,
     "metadata_clinical": MetadataClinical,
     "metadata_all": MetadataAll,

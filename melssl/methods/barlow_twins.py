@@ -10,6 +10,7 @@ from lightly.models.modules.heads import BarlowTwinsProjectionHead
 from pydantic import Field
 
 from melssl.backbones.base import Backbone
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import (
     Batch,
     Method,
@@ -51,6 +52,7 @@ class BarlowTwins(Method):
     """
 
     Config = BarlowTwinsConfig
+    media = ALL_MEDIA
 
     def __init__(self, config: BarlowTwinsConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

@@ -15,6 +15,7 @@ from torch import Tensor
 from melssl.backbones.base import Backbone, BackboneConfig, TokenBackbone
 from melssl.data.views import ViewRecipe
 from melssl.errors import BackboneError
+from melssl.frame import IMAGES, RGB, Frame, Kind
 from melssl.settings import Later, Settings
 from melssl.space import Dimension
 from melssl.training.loop import Trainable
@@ -53,18 +54,26 @@ class PoolFacts:
     n_samples: int
     n_patients: int
     image_px: int
+    depth: int | None = None
+    channels: int = RGB
     n_classes: int = 0
     metadata_width: int = 0
+
+    @property
+    def frame(self) -> Frame:
+        """The shape of a sample as the backbone sees it."""
+        return Frame(self.image_px, self.depth, self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
     """B samples of the pool as the method sees them.
 
-    ``views``: one tensor (B, 3, S, S) per recipe that the method asked for; ``place`` (B,) of the
-    samples in the pool, 0..N-1; ``patient`` (B,) an integer per patient; ``rng`` the stream, on the
-    CPU, for the method's own draws (masks, shuffles); ``target`` (B,) the classes, for a method
-    that uses labels; ``metadata`` (B, F) features in 0..1, for one that reads metadata.
+    ``views``: one tensor (B, C, S, S), or (B, C, D, S, S), per recipe that the method asked for;
+    ``place`` (B,) of the samples in the pool, 0..N-1; ``patient`` (B,) an integer per patient;
+    ``rng`` the stream, on the CPU, for the method's own draws (masks, shuffles); ``target`` (B,)
+    the classes, for a method that uses labels; ``metadata`` (B, F) features in 0..1, for one that
+    reads metadata.
 
     Where several processes share a batch, they are samples ``first`` to ``first + B`` of its
     ``n_whole``, and ``rng`` is the same for all: what is drawn for the whole batch and cut by
@@ -88,6 +97,19 @@ class Batch:
     def mine(self, drawn: Tensor, dim: int = 0) -> Tensor:
         """Return this process's part of what was drawn for ``n_drawn`` samples along ``dim``."""
         return drawn.narrow(dim, self.first, len(self.place))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reconstruction:
+    """What a method was shown of B images, and what it made of that.
+
+    All of one shape, (B, 3, S, S), on the scale of the batch's first view. ``shown`` is NaN where
+    nothing was; ``painted`` is ``truth`` wherever nothing was asked.
+    """
+
+    shown: Tensor
+    painted: Tensor
+    truth: Tensor
 
 
 def full_precision(like: Tensor) -> torch.autocast:
@@ -139,8 +161,8 @@ class Method(Trainable[Batch]):
     everything that must survive an interruption in parameters or buffers. With ``uses_labels`` it
     trains on the labelled images of the budget instead of the pool; with ``reads_metadata`` it gets
     the clinical columns with every batch; with ``looks_at`` it is shown so many images of the pool
-    before it starts. With ``needs_tokens`` it works on patch tokens alone. ``loaded`` says what it
-    took from published weights.
+    before it starts. With ``needs_tokens`` it works on patch tokens alone; ``media`` are what its
+    task makes sense of. ``loaded`` says what it took from published weights.
 
     ``step`` may put scalars into ``StepResult.parts``; a share of pretext questions answered right
     is called ``accuracy``, and ``chance`` is what guessing would reach.
@@ -153,6 +175,7 @@ class Method(Trainable[Batch]):
     reads_metadata: ClassVar[bool] = False
     looks_at: ClassVar[int] = 0
     needs_tokens: ClassVar[bool] = False
+    media: ClassVar[frozenset[Kind]] = IMAGES
     chance: float | None = None
     loaded: LoadReport | None = None
     backbone: Backbone
@@ -160,6 +183,13 @@ class Method(Trainable[Batch]):
     @abstractmethod
     def __init__(self, config: MethodConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__()
+
+    def reconstruct(self, batch: Batch) -> Reconstruction | None:
+        """Return what it makes of the first view as ``step`` would hide it; None: nothing.
+
+        For pictures: the method is in evaluation mode, and views are of the pixels' geometry only.
+        """
+        return None
 
     @classmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
@@ -172,12 +202,13 @@ class Method(Trainable[Batch]):
         return cls.trains and not (cls.uses_labels or cls.reads_metadata)
 
     @classmethod
-    def serves(cls, backbone: BackboneConfig) -> bool:
-        """Say whether the method can be had on such a backbone."""
-        return backbone.has_tokens or not cls.needs_tokens
+    def serves(cls, backbone: BackboneConfig, medium: Kind = "image") -> bool:
+        """Say whether the method can be had on such a backbone for samples of a medium."""
+        seen = medium in cls.media & backbone.media
+        return seen and (backbone.has_tokens or not cls.needs_tokens)
 
     def look(self, images: Tensor) -> None:  # most fit nothing to the cohort
-        """Fit buffers (colour bins, for one) to images (n, 3, S, S) of the pool, in 0..1."""
+        """Fit buffers (colour bins, for one) to images (n, C, S, S) of the pool, in 0..1."""
 
     @classmethod
     def positives(cls, config: MethodConfig) -> Literal["image", "patient"]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import (
     Batch,
     Method,
@@ -55,6 +56,7 @@ class Byol(Method):
     """
 
     Config = ByolConfig
+    media = ALL_MEDIA
 
     def __init__(self, config: ByolConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

@@ -13,7 +13,14 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone
 from melssl.data.lab import lab_to_srgb, srgb_to_lab
 from melssl.data.views import ViewRecipe
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import (
+    Batch,
+    Method,
+    MethodConfig,
+    PoolFacts,
+    Reconstruction,
+    full_precision,
+)
 from melssl.methods.colour_bins import (
     annealed_mean,
     fitted_bins,
@@ -115,6 +122,14 @@ class Colourisation(Method):
         side = max(lab.shape[-1] // TARGET_STRIDE, 1)
         scores: Tensor = self.decoder(self.backbone.features(shown)[-1], side)
         return scores
+
+    def reconstruct(self, batch: Batch) -> Reconstruction:
+        """Return the lightness, and on it the colours that are predicted."""
+        (images,) = batch.views
+        lightness = srgb_to_lab(images)
+        lightness[:, 1:] = 0
+        painted = self.colourised(images)
+        return Reconstruction(shown=lab_to_srgb(lightness), painted=painted, truth=images)
 
     @torch.no_grad()
     def colourised(self, images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import nn
 
 from melssl.backbones.base import Backbone
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import Batch, PoolFacts, full_precision
 from melssl.methods.distillation import Centre, Distillation, DistillationConfig
 from melssl.methods.multi_crop import LARGE, between_views
@@ -51,6 +52,7 @@ class Dino(Distillation):
     """
 
     Config = DinoConfig
+    media = ALL_MEDIA
 
     def __init__(self, config: DinoConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

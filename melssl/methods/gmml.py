@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 
 from melssl.backbones.base import Backbone, TokenBackbone
 from melssl.data.views import ViewRecipe
 from melssl.errors import BackboneError
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
-from melssl.methods.corruption import CorruptionConfig, corrupt, sample_corruption
+from melssl.methods.base import (
+    Batch,
+    Method,
+    MethodConfig,
+    PoolFacts,
+    Reconstruction,
+    full_precision,
+)
+from melssl.methods.corruption import Corrupted, CorruptionConfig, corrupt, sample_corruption
 from melssl.methods.pixel_decoder import PixelDecoder, hidden_l1
 from melssl.training.loop import StepResult
 
@@ -64,11 +73,21 @@ class Gmml(Method):
     def step(self, batch: Batch) -> StepResult:
         """Return the error of what was corrupted."""
         (images,) = batch.views
+        shown, prediction = self._predicted(images, batch)
+        with full_precision(prediction):
+            loss = hidden_l1(prediction.float(), images.float(), shown.hidden)
+        return StepResult(loss=loss, parts={"mask_ratio": shown.ratio})
+
+    def reconstruct(self, batch: Batch) -> Reconstruction:
+        """Return corrupted pixels as predicted."""
+        (images,) = batch.views
+        shown, prediction = self._predicted(images, batch)
+        painted = torch.where(shown.hidden[:, None], prediction, images)
+        return Reconstruction(shown=shown.images, painted=painted, truth=images)
+
+    def _predicted(self, images: Tensor, batch: Batch) -> tuple[Corrupted, Tensor]:
         side = images.shape[-1]
         params = sample_corruption(self.config, batch.n_drawn, side, self.cell_px, batch.rng)
         shown = corrupt(images, params.of(batch))
-        prediction = self.decoder(self.backbone.features(shown.images)[-1])
-        with full_precision(prediction):
-            whole = prediction[..., :side, :side].float()  # a net may round its last map up
-            loss = hidden_l1(whole, images.float(), shown.hidden)
-        return StepResult(loss=loss, parts={"mask_ratio": shown.ratio})
+        prediction: Tensor = self.decoder(self.backbone.features(shown.images)[-1])
+        return shown, prediction[..., :side, :side]  # a net may round its last map up

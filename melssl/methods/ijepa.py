@@ -136,7 +136,7 @@ class IJepa(Method):
 
 
 def draw_blocks(
-    config: IJepaConfig, n_samples: int, grid: tuple[int, int], rng: torch.Generator
+    config: IJepaConfig, n_samples: int, grid: tuple[int, ...], rng: torch.Generator
 ) -> Blocks:
     """Draw blocks: their sizes once for the batch, their places for each image.
 
@@ -146,18 +146,18 @@ def draw_blocks(
     n_cells = grid[0] * grid[1]
     share, shape, extent = torch.rand(3, 1, generator=rng)
     area = _between(config.target_scale, share) * n_cells
-    height, width = sized(area, _between(config.target_aspect, shape), grid)
+    height, width = sized(area, [_between(config.target_aspect, shape)], grid)
     height, width = height.clamp(max=grid[0] - 1), width.clamp(max=grid[1] - 1)
-    around = sized(_between(config.context_scale, extent) * n_cells, torch.ones(1), grid)
+    around = sized(_between(config.context_scale, extent) * n_cells, [torch.ones(1)], grid)
     targets = torch.zeros(n_samples, config.n_targets, n_cells, dtype=torch.bool)
     context = torch.zeros(n_samples, n_cells, dtype=torch.bool)
     least = max(n_cells // LEAST_CONTEXT, 1)
     while (poor := (context.sum(dim=1) < least).nonzero()[:, 0]).numel():
         n = len(poor)
         many = n * config.n_targets
-        boxes = placed(height.expand(many), width.expand(many), grid, rng)
+        boxes = placed([height.expand(many), width.expand(many)], grid, rng)
         targets[poor] = rectangles(boxes, grid).view(n, config.n_targets, n_cells)
-        frame = rectangles(placed(around[0].expand(n), around[1].expand(n), grid, rng), grid)
+        frame = rectangles(placed([side.expand(n) for side in around], grid, rng), grid)
         context[poor] = frame & ~targets[poor].any(dim=1)
     order = torch.where(context, torch.rand(n_samples, n_cells, generator=rng), 2.0).argsort(dim=1)
     kept = order[:, : int(context.sum(dim=1).min())].sort(dim=1).values

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
 from melssl.errors import TrainingError
+from melssl.frame import ALL_MEDIA
 from melssl.methods.answers import EVEN, share_nearer
 from melssl.methods.base import (
     Batch,
@@ -50,6 +51,7 @@ class ImageMetadata(Method):
     """
 
     Config = ImageMetadataConfig
+    media = ALL_MEDIA
     reads_metadata = True
     chance = EVEN
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
 from melssl.errors import TrainingError
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts
 from melssl.training.optim import TrainSpec
 
@@ -24,6 +25,7 @@ class Labelled(Method):
     """A method of equal compute: it sees the labelled images of the budget and no others."""
 
     uses_labels = True
+    media = ALL_MEDIA
 
     def __init__(self, config: LabelledConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import (
     Batch,
     Method,
@@ -59,6 +60,7 @@ class MoCoV2(Method):
     """
 
     Config = MoCoV2Config
+    media = ALL_MEDIA
     queue: Tensor
     oldest: Tensor
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone
 from melssl.backbones.vit import VitBackbone
 from melssl.data.views import ViewRecipe
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import (
     Batch,
     Method,
@@ -59,6 +60,7 @@ class MoCoV3(Method):
     """
 
     Config = MoCoV3Config
+    media = ALL_MEDIA
 
     def __init__(self, config: MoCoV3Config, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone
 from melssl.data.views import Shares, ViewRecipe
 from melssl.errors import BackboneError
+from melssl.frame import Frame
 from melssl.methods.base import Method, MethodConfig, PairConfig, PoolFacts
 
 LARGE = 2
@@ -36,7 +37,7 @@ class MultiCrop(Method):
     def __init__(self, config: MultiCropConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
         if config.small_views:
-            _try_small_views(config, backbone, facts.image_px)
+            _try_small_views(config, backbone, facts.frame)
         self.backbone = backbone
 
     @classmethod
@@ -77,21 +78,23 @@ def between_views(per_pair: Tensor) -> Tensor:
     return per_pair[~own].mean()
 
 
-def _try_small_views(config: MultiCropConfig, backbone: Backbone, image_px: int) -> None:
-    """Let one small image through.
+def _try_small_views(config: MultiCropConfig, backbone: Backbone, frame: Frame) -> None:
+    """Let one small image, volume or clip through.
 
     Raises:
         BackboneError: the backbone does not take images of that size.
 
     """
-    side, training = round(config.small_share * image_px), backbone.training
+    depth = None if frame.depth is None else max(round(config.small_share * frame.depth), 1)
+    small = Frame(round(config.small_share * frame.side_px), depth, frame.channels)
+    training = backbone.training
     try:
         with torch.no_grad():
-            backbone.eval()(torch.zeros(1, 3, side, side))
+            backbone.eval()(small.blank())
     except (BackboneError, AssertionError, RuntimeError, ValueError) as error:
         raise BackboneError(
-            f"{config.name}: {type(backbone).__name__} for images of {image_px} px does not take "
-            f"small views of {side} px ({error}); set method.small_views=0, another "
+            f"{config.name}: {type(backbone).__name__} for samples of {frame} px does not take "
+            f"small views of {small} px ({error}); set method.small_views=0, another "
             "method.small_share, or use the backbone small_cnn"
         ) from None
     finally:

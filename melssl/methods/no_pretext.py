@@ -9,6 +9,7 @@ from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
 from melssl.errors import TrainingError
 from melssl.files import content_digest
+from melssl.frame import ALL_MEDIA, IMAGES
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts
 from melssl.methods.weights import load_timm_weights
 from melssl.settings import Json
@@ -19,6 +20,7 @@ class Untrained(Method):
     """A control: it has no pretext task, so nothing of pretraining enters its key."""
 
     trains = False
+    media = ALL_MEDIA
 
     @classmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
@@ -65,6 +67,7 @@ class TimmWeights(Untrained):
     """The backbone with published weights; fails unless all of them could be loaded."""
 
     Config = TimmWeightsConfig
+    media = IMAGES
 
     def __init__(self, config: TimmWeightsConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from melssl.data.images import Images
 from melssl.data.views import ViewRecipe, apply_view
+from melssl.frame import Frame
 from melssl.methods.base import Batch
 from melssl.seeding import Seed
 from melssl.training.devices import Rank
@@ -26,14 +27,15 @@ class PoolFeed:
     ``target`` (N,) is given to methods that use labels, with the labelled rows as the pool;
     ``metadata`` (N, F) to those that read it. With ``positives="patient"`` every second view shows
     another image of the same patient, drawn anew for each batch (Azizi et al. 2021, section 3.2);
-    of a patient with one image it shows that one.
+    of a patient with one image it shows that one. Views are of ``frame`` where a recipe leaves
+    their size open.
     """
 
     images: Images
     rows: np.ndarray
     patients: np.ndarray
     recipes: tuple[ViewRecipe, ...]
-    image_px: int
+    frame: Frame
     target: np.ndarray | None = None
     metadata: np.ndarray | None = None
     positives: Literal["image", "patient"] = "image"
@@ -53,7 +55,7 @@ class PoolFeed:
         views = []
         for index, recipe in enumerate(self.recipes):
             rng = draw.child("view", index).torch()
-            params = recipe.sample(len(places), self.images.size_px, rng, size_px=self.image_px)
+            params = recipe.sample(len(places), self.images.frame, rng, size=self.frame)
             views.append(apply_view(shown[index % len(shown)], params[share]))
         return Batch(
             views=tuple(views),
@@ -81,9 +83,13 @@ class PoolFeed:
     def sample(self, n: int, seed: Seed, recipe: ViewRecipe = UNCHANGED) -> Tensor:
         """Return at most ``n`` images of the pool, by default as they are but for their size."""
         chosen = np.sort(seed.numpy().permutation(self.n_samples)[:n])
-        size = self.images.size_px
-        params = recipe.sample(len(chosen), size, seed.torch(), size_px=self.image_px)
-        return apply_view(self.images.batch(self.rows[chosen]), params)
+        return self.shown(chosen, seed, recipe)
+
+    def shown(self, places: np.ndarray, seed: Seed, recipe: ViewRecipe = UNCHANGED) -> Tensor:
+        """Return the images of samples of the pool, by default as they are but for their size."""
+        stored = self.images.frame
+        params = recipe.sample(len(places), stored, seed.torch(), size=self.frame)
+        return apply_view(self.images.batch(self.rows[places]), params)
 
     def _pixels(self, places: np.ndarray, rank: Rank) -> Tensor:
         return self.images.batch(self.rows[places]).to(rank.device)

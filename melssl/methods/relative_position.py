@@ -14,18 +14,18 @@ from melssl.data.views import ViewRecipe
 from melssl.methods.answers import share_right
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
 from melssl.methods.tiles import (
-    N_TILES,
     TileConfig,
     TileGrid,
     answering_head,
     cut,
-    fitting_px,
+    fitting_sides,
     levelled,
 )
 from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
 SIDES = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # down, right
+N_TILES = 9
 PLACES = 12  # 6 tiles have a neighbour on a straight side, 4 on a slant: 12 lists both evenly
 GAP, MOVED = 48 / 96, 7 / 96  # of a tile's side, in the paper
 
@@ -70,7 +70,7 @@ class RelativePosition(Method):
         self.backbone = backbone
         self.config = config
         self.grid = tile_grid(config.view_px or facts.image_px, config.gap, config.moved)
-        self.size_px = fitting_px(backbone, facts.image_px, self.grid.tile_px)
+        self.sides = fitting_sides(backbone, facts.frame, self.grid.tile)
         self.register_buffer("pairs", neighbours(), persistent=False)
         self.narrow = nn.Linear(backbone.width, config.projection_width)
         self.head = answering_head(2, len(SIDES), config)
@@ -98,7 +98,7 @@ class RelativePosition(Method):
     def tiles(self, images: Tensor, rng: torch.Generator) -> Tensor:
         """Return the tiles (B, 9, 3, T, T) in reading order: moved, levelled, colours dropped."""
         corners = self.grid.sample(len(images), rng)
-        tiles = cut(images, corners, self.grid.tile_px, self.size_px)
+        tiles = cut(images, corners, self.grid.tile, self.sides)
         return colour_dropped(levelled(tiles, self.config.level), self.config.colour_drop, rng)
 
 
@@ -107,7 +107,8 @@ def tile_grid(view_px: int, gap: float, moved: float) -> TileGrid:
     tile = int(view_px / (3 + 2 * gap + 2 * moved))
     slack = round(2 * moved * tile)
     pitch = min(round((1 + gap) * tile), (view_px - tile - slack) // 2)
-    return TileGrid(view_px=view_px, tile_px=tile, pitch_px=pitch, slack_px=slack)
+    view, sides, pitches = ((side, side) for side in (view_px, tile, pitch))
+    return TileGrid(view=view, tile=sides, pitch=pitches, slack_px=slack)
 
 
 def neighbours() -> Tensor:

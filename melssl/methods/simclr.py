@@ -10,6 +10,7 @@ from lightly.models.modules.heads import SimCLRProjectionHead
 from pydantic import Field
 
 from melssl.backbones.base import Backbone
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import (
     Batch,
     Method,
@@ -47,6 +48,7 @@ class SimClr(Method):
     """
 
     Config = SimClrConfig
+    media = ALL_MEDIA
 
     def __init__(self, config: SimClrConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

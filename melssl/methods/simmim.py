@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone, TokenBackbone
 from melssl.data.views import ViewRecipe
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import (
     Batch,
     Method,
     MethodConfig,
     PoolFacts,
+    Reconstruction,
     full_precision,
     mean_count,
 )
 from melssl.methods.masking import MaskShape, masks_of_ratio
+from melssl.methods.patches import enlarged, pixels_of_places, within
 from melssl.space import Dimension
 from melssl.training.loop import StepResult
 
@@ -60,23 +63,23 @@ class SimMim(Method):
     """
 
     Config = SimMimConfig
+    media = ALL_MEDIA
 
     def __init__(self, config: SimMimConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)
         self.backbone = backbone
         self.mask_ratio, self.mask_shape = config.mask_ratio, config.mask_shape
         self.normalise_target = config.normalise_target
+        self.cell = backbone.place(facts.frame)
         if isinstance(backbone, TokenBackbone):
-            sides, self.cell_px = backbone.grid, backbone.patch_px
+            sides = backbone.grid
             self.mask_token = nn.Parameter(0.02 * torch.randn(backbone.width))
         else:
-            sides, self.cell_px = (
-                (facts.image_px, facts.image_px),
-                backbone.place_px(facts.image_px),
-            )
-            self.mask_token = nn.Parameter(torch.zeros(3))
-        self.units = (divisor(sides[0], config.mask_units), divisor(sides[1], config.mask_units))
-        self.predict = nn.Conv2d(backbone.map_width, 3 * self.cell_px**2, 1)
+            sides = facts.frame.sides
+            self.mask_token = nn.Parameter(torch.zeros(facts.frame.channels))
+        self.units = tuple(divisor(side, config.mask_units) for side in sides)
+        convolution = nn.Conv2d if len(self.units) == 2 else nn.Conv3d
+        self.predict = convolution(backbone.map_width, facts.frame.channels * prod(self.cell), 1)
 
     @classmethod
     def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
@@ -86,45 +89,72 @@ class SimMim(Method):
     def step(self, batch: Batch) -> StepResult:
         """Return the error of the hidden pixels."""
         (images,) = batch.views
+        units = self._hidden_units(batch).to(images.device)
+        prediction = self.predict(self.encode(images, units))
+        sides = tuple(images.shape[2:])
+        with full_precision(prediction):
+            gap = (self._pixels(prediction.float(), sides) - self.target(images.float())).abs()
+            hidden = enlarged(units, sides)[:, None]
+            loss = (gap * hidden).sum() / (images.shape[1] * mean_count(hidden.sum()))
+        return StepResult(loss=loss, parts={"mask_ratio": units.float().mean()})
+
+    def reconstruct(self, batch: Batch) -> Reconstruction:
+        """Return hidden pixels as predicted, with their unit's mean and deviation put back."""
+        (images,) = batch.views
+        units = self._hidden_units(batch).to(images.device)
+        sides = tuple(images.shape[2:])
+        pixels = self._pixels(self.predict(self.encode(images, units)), sides)
+        if self.normalise_target:
+            mean, deviation = self._scale(self._cells(images))
+            pixels = (self._cells(pixels) * deviation + mean).view(images.shape)
+        hidden = enlarged(units, sides)[:, None]
+        return Reconstruction(
+            shown=images.masked_fill(hidden, torch.nan),
+            painted=torch.where(hidden, pixels, images),
+            truth=images,
+        )
+
+    def target(self, images: Tensor) -> Tensor:
+        """Return the pixels (B, C, *sides) that are to be predicted."""
+        if not self.normalise_target:
+            return images
+        cells = self._cells(images)
+        mean, deviation = self._scale(cells)
+        return ((cells - mean) / deviation).view(images.shape)
+
+    def _hidden_units(self, batch: Batch) -> Tensor:
+        """Draw which units (B, *units) are hidden, on the CPU."""
         drawn = masks_of_ratio(
             self.mask_shape, batch.n_drawn, self.units, self.mask_ratio, batch.rng
         )
-        mask = batch.mine(drawn).to(images.device)
-        units = mask.view(-1, *self.units)
-        prediction = self.predict(self.encode(images, units))
-        height, width = images.shape[-2:]
-        with full_precision(prediction):
-            pixels = F.pixel_shuffle(prediction.float(), self.cell_px)[..., :height, :width]
-            gap = (pixels - self.target(images.float())).abs()
-            hidden = enlarged(units, (height, width))[:, None]
-            loss = (gap * hidden).sum() / (3 * mean_count(hidden.sum()))
-        return StepResult(loss=loss, parts={"mask_ratio": mask.float().mean()})
+        return batch.mine(drawn).view(-1, *self.units)
 
-    def target(self, images: Tensor) -> Tensor:
-        """Return the pixels (B, 3, H, W) that are to be predicted."""
-        if not self.normalise_target:
-            return images
-        down, across = images.shape[-2] // self.units[0], images.shape[-1] // self.units[1]
-        cells = images.reshape(-1, 3, self.units[0], down, self.units[1], across)
-        variance, mean = torch.var_mean(cells, dim=(3, 5), keepdim=True)
-        return ((cells - mean) / (variance + FLAT).sqrt()).view(images.shape)
+    def _pixels(self, prediction: Tensor, sides: tuple[int, ...]) -> Tensor:
+        """Lay out predictions as pixels (B, C, *sides)."""
+        return within(pixels_of_places(prediction, self.cell), sides)
+
+    def _cells(self, images: Tensor) -> Tensor:
+        """Return the pixels of every unit, (B, C, u, h, v, w), or with three such pairs."""
+        pairs = zip(self.units, images.shape[2:], strict=True)
+        cut = [size for units, side in pairs for size in (units, side // units)]
+        return images.reshape(*images.shape[:2], *cut)
+
+    @staticmethod
+    def _scale(cells: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of every unit and channel."""
+        variance, mean = torch.var_mean(cells, dim=tuple(range(3, cells.ndim, 2)), keepdim=True)
+        return mean, (variance + FLAT).sqrt()
 
     def encode(self, images: Tensor, units: Tensor) -> Tensor:
-        """Return the last map (B, C, H', W') of images whose ``units`` (B, u, v) are hidden."""
+        """Return the last map (B, C, H', W') of images whose ``units`` (B, *units) are hidden."""
         if isinstance(self.backbone, TokenBackbone):
             grid = self.backbone.grid
             hidden = enlarged(units, grid).flatten(1)
             tokens = self.backbone.encode_tokens(images, hidden=hidden, mask_token=self.mask_token)
             return tokens[:, 1:].transpose(1, 2).reshape(len(images), -1, *grid)
-        hidden = enlarged(units, (images.shape[-2], images.shape[-1]))[:, None]
-        colour = self.mask_token.to(images.dtype)[:, None, None]
+        hidden = enlarged(units, tuple(images.shape[2:]))[:, None]
+        colour = self.mask_token.to(images.dtype).view(-1, *[1] * len(self.units))
         return self.backbone.features(torch.where(hidden, colour, images))[-1]
-
-
-def enlarged(units: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the mask (B, *size) in which every unit of (B, u, v) covers an equal rectangle."""
-    down, across = size[0] // units.shape[1], size[1] // units.shape[2]
-    return units.repeat_interleave(down, dim=1).repeat_interleave(across, dim=2)
 
 
 def divisor(side: int, wanted: int) -> int:

@@ -10,6 +10,7 @@ from lightly.models.modules.heads import SimSiamPredictionHead, SimSiamProjectio
 from pydantic import Field
 
 from melssl.backbones.base import Backbone
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import (
     Batch,
     Method,
@@ -53,6 +54,7 @@ class SimSiam(Method):
     """
 
     Config = SimSiamConfig
+    media = ALL_MEDIA
 
     def __init__(self, config: SimSiamConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

@@ -19,6 +19,7 @@ from melssl.methods.base import (
     MethodConfig,
     PairConfig,
     PoolFacts,
+    Reconstruction,
     full_precision,
     several_processes,
     with_tokens,
@@ -106,6 +107,14 @@ class Sit(Method):
         parts = {name: value.detach() for name, value in losses.items()} | {"accuracy": right}
         parts |= {f"{name}_weight": weight for name, weight in zip(losses, weights, strict=True)}
         return StepResult(loss=loss, parts=parts)
+
+    def reconstruct(self, batch: Batch) -> Reconstruction:
+        """Return all pixels as predicted, of the first view and upright."""
+        images = batch.views[0]
+        shown = self._corrupted(images, batch)
+        tokens = self.backbone.encode_tokens(shown, prefix=self.rotation_token)
+        painted = self.decoder(as_map(tokens[:, 2:]))
+        return Reconstruction(shown=shown, painted=painted, truth=images)
 
     def rate(self, name: str) -> Rate:
         """Let the weights of the losses settle in hundreds of steps; the paper has 800 epochs."""

@@ -18,6 +18,7 @@ from melssl.methods.base import (
     MethodConfig,
     PairConfig,
     PoolFacts,
+    Reconstruction,
     full_precision,
     with_tokens,
 )
@@ -108,6 +109,15 @@ class Sit2022(Method):
             loss = contrast + self.config.reconstruction_weight * error
         parts = {"contrastive": contrast.detach(), "reconstruction": error.detach()}
         return StepResult(loss=loss, parts=parts | {"mask_ratio": hidden.float().mean()})
+
+    def reconstruct(self, batch: Batch) -> Reconstruction:
+        """Return corrupted pixels of the first view as predicted."""
+        images = batch.views[0]
+        how = (self.config, batch.n_drawn, images.shape[-1], self.backbone.patch_px)
+        shown = corrupt(images, sample_corruption(*how, batch.rng).of(batch))
+        pixels = self.decoder(as_map(self.backbone.encode_tokens(shown.images)[:, 1:]))
+        painted = torch.where(shown.hidden[:, None], pixels, images)
+        return Reconstruction(shown=shown.images, painted=painted, truth=images)
 
     def after_step(self, progress: Progress) -> None:
         """Move the teacher, ever more slowly."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import Batch, PoolFacts, full_precision
 from melssl.methods.multi_crop import (
     LARGE,
@@ -66,6 +67,7 @@ class Swav(MultiCrop):
     """
 
     Config = SwavConfig
+    media = ALL_MEDIA
     queue: Tensor
 
     def __init__(self, config: SwavConfig, backbone: Backbone, facts: PoolFacts) -> None:

@@ -1,4 +1,7 @@
-"""Tiles of a view: where they lie, how they are cut, levelled, and made to fit a backbone."""
+"""Tiles of a view: where they lie, how they are cut, levelled, and made to fit a backbone.
+
+Images have two axes, volumes three.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,17 @@ from torch import Tensor, nn
 from melssl.backbones.base import Backbone
 from melssl.data.resample import crop_matrix, resample
 from melssl.errors import BackboneError
+from melssl.frame import Frame
 from melssl.methods.base import MethodConfig, full_precision
 
-N_TILES = 9
 FLAT = 0.02  # one grey level of 255, normalised: what varies less is noise, and stays as flat
 
 Level = Literal["image", "unit", "none"]
+Sides = tuple[int, ...]
 
 
 class TileConfig(MethodConfig):
-    """Settings of a puzzle of 3 x 3 tiles; a subclass per puzzle."""
+    """Settings of a puzzle of tiles; a subclass per puzzle."""
 
     view_px: int | None = Field(
         None, ge=16, description="side of the view that is cut; None: the study's"
@@ -37,51 +41,85 @@ class TileConfig(MethodConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TileGrid:
-    """3 x 3 tiles of ``tile_px``, ``pitch_px`` apart in the middle of a view of ``view_px``.
+    """Tiles in the middle of a view, ``per_side`` along each axis, ``pitch`` apart.
 
-    Each is moved by 0..``slack_px`` down and right, drawn for itself.
+    ``view``, ``tile`` and ``pitch`` are pixels along each of its axes, two or three. Each tile is
+    moved by 0..``slack_px`` along each axis, drawn for itself.
     """
 
-    view_px: int
-    tile_px: int
-    pitch_px: int
+    view: Sides
+    tile: Sides
+    pitch: Sides
     slack_px: int
+    per_side: int = 3
+
+    @property
+    def n_tiles(self) -> int:
+        """Number of tiles."""
+        n: int = self.per_side ** len(self.view)
+        return n
 
     def sample(self, n: int, rng: torch.Generator) -> Tensor:
-        """Draw the top left corners (n, 9, 2) of the tiles, in reading order, px."""
-        extent = 2 * self.pitch_px + self.tile_px + self.slack_px
-        steps = torch.arange(3) * self.pitch_px + (self.view_px - extent) // 2
-        moved = torch.randint(self.slack_px + 1, (n, N_TILES, 2), generator=rng)
-        return torch.cartesian_prod(steps, steps) + moved
+        """Draw the first corners (n, N, axes) of the tiles, in reading order, px."""
+        moved = torch.randint(self.slack_px + 1, (n, self.n_tiles, len(self.view)), generator=rng)
+        steps = []
+        for view, tile, pitch in zip(self.view, self.tile, self.pitch, strict=True):
+            extent = (self.per_side - 1) * pitch + tile + self.slack_px
+            steps.append(torch.arange(self.per_side) * pitch + (view - extent) // 2)
+        return torch.cartesian_prod(*steps) + moved
 
 
-def cut(images: Tensor, corners: Tensor, tile_px: int, size_px: int) -> Tensor:
-    """Return the tiles (B, 9, 3, size, size) of ``images`` (B, 3, S, S), resized.
+def cells(view: Sides, per_side: int, tile_share: float, moved: float = 1.0) -> TileGrid:
+    """Return tiles that fill ``tile_share`` of the sides of equal cells.
+
+    Each is moved within the share ``moved`` of what is left; the remainder parts neighbours surely.
+    """
+    pitch = tuple(side // per_side for side in view)
+    tile = tuple(int(tile_share * cell + 1e-9) for cell in pitch)
+    slack = int(moved * min(cell - side for cell, side in zip(pitch, tile, strict=True)))
+    return TileGrid(view=view, tile=tile, pitch=pitch, slack_px=slack, per_side=per_side)
+
+
+def cut(images: Tensor, corners: Tensor, tile: Sides, size: Sides) -> Tensor:
+    """Return the tiles (B, N, C, *size) of ``images`` (B, C, *sides), resized from ``tile`` px.
 
     They are cut first and resized after, so that no tile holds a trace of its neighbour's pixels.
     """
-    n, channels, view_px, _ = images.shape
-    tiles = images.new_empty(n, N_TILES, channels, size_px, size_px, dtype=torch.float32)
-    length = torch.full((n,), float(tile_px), device=images.device)
+    n, channels, *sides = images.shape
+    tiles = images.new_empty(n, corners.shape[1], channels, *size, dtype=torch.float32)
     plain = torch.zeros(n, dtype=torch.bool, device=images.device)
     with full_precision(images):
+        pixels = images.float()
         for index, corner in enumerate(corners.to(images.device, torch.float32).unbind(1)):
-            down, across = (
-                crop_matrix(start, length, plain, size_px, view_px) for start in corner.unbind(1)
-            )
-            tiles[:, index] = resample(images.float(), down, across)
+            lines = [
+                crop_matrix(start, torch.full_like(start, float(length)), plain, wanted, side)
+                for start, length, wanted, side in zip(
+                    corner.unbind(1), tile, size, sides, strict=True
+                )
+            ]
+            tiles[:, index] = _resampled(pixels, lines)
     return tiles
 
 
+def _resampled(images: Tensor, lines: list[Tensor]) -> Tensor:
+    """Return images (B, C, *sides) multiplied by one matrix (B, size, side) along each axis."""
+    *depth, rows, columns = lines
+    if not depth:
+        return resample(images, rows, columns)
+    flat = resample(images.flatten(1, 2), rows, columns)
+    return torch.einsum("bsd,bcdhw->bcshw", depth[0], flat.view(*images.shape[:3], *flat.shape[2:]))
+
+
 def levelled(tiles: Tensor, level: Level) -> Tensor:
-    """Give the nine tiles of an image (B, 9, 3, T, T) one mean and one spread per channel.
+    """Give all tiles of an image (B, N, C, *size) one mean and one spread per channel.
 
     ``unit``: 0 and 1 (Noroozi and Favaro 2016, section 4.2). ``image``: the means over its tiles,
     which hides as much and leaves light and colour in the range that the encoder will meet later.
     """
     if level == "none":
         return tiles
-    spread, mean = torch.std_mean(tiles, dim=(3, 4), correction=0, keepdim=True)
+    axes = tuple(range(3, tiles.ndim))
+    spread, mean = torch.std_mean(tiles, dim=axes, correction=0, keepdim=True)
     unit = (tiles - mean) / spread.clamp(min=FLAT)
     if level == "unit":
         return unit
@@ -102,17 +140,18 @@ def answering_head(n_tiles: int, n_answers: int, config: TileConfig) -> nn.Seque
     )
 
 
-def fitting_px(backbone: Backbone, image_px: int, tile_px: int) -> int:
-    """Return the side that tiles of ``tile_px`` are resized to for a backbone for ``image_px``.
+def fitting_sides(backbone: Backbone, frame: Frame, tile: Sides) -> Sides:
+    """Return the sides that tiles are resized to for a backbone for ``frame``.
 
-    It is the least multiple of the patch, or of what one place of the last map stands for, that is
-    not smaller than the tile, as little is invented as can be; or ``image_px``, which always fits,
-    for a backbone that takes no other size.
+    They are the least multiples of the patch, or of what one place of the last map stands for, that
+    are not smaller than the tile, as little is invented as can be; or the frame's own, which always
+    fit, for a backbone that takes no other size.
     """
-    stride = backbone.place_px(image_px)
-    size_px = -(-tile_px // stride) * stride
+    place = backbone.place(frame)
+    sides = tuple(-(-length // step) * step for length, step in zip(tile, place, strict=True))
+    *depth, side, _ = sides
     try:
-        backbone.place_px(size_px)
+        backbone.place(Frame(side, depth[0] if depth else None, frame.channels))
     except (BackboneError, AssertionError, RuntimeError, ValueError):
-        return image_px
-    return size_px
+        return frame.sides
+    return sides

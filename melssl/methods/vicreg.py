@@ -10,6 +10,7 @@ from lightly.models.modules.heads import VICRegProjectionHead
 from pydantic import Field
 
 from melssl.backbones.base import Backbone
+from melssl.frame import ALL_MEDIA
 from melssl.methods.base import (
     Batch,
     Method,
@@ -57,6 +58,7 @@ class VicReg(Method):
     """
 
     Config = VicRegConfig
+    media = ALL_MEDIA
 
     def __init__(self, config: VicRegConfig, backbone: Backbone, facts: PoolFacts) -> None:
         super().__init__(config, backbone, facts)

@@ -28,23 +28,26 @@ class LoadReport:
     """What was loaded: ``entries`` of a module, all of them, and the ``numbers`` that they hold.
 
     There is none for a partial load, which is an error. ``left_out`` names entries of the file that
-    belong to its classifier's head, ``resampled`` those that were fitted to the image size.
+    belong to its classifier's head, ``resampled`` those that were fitted to the image size,
+    ``fresh`` those of what stands above the module and starts at random.
     """
 
     entries: int
     numbers: int
     left_out: tuple[str, ...] = ()
     resampled: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
 
     def plain(self) -> dict[str, Json]:
         """Return what is recorded beside a result; of fewer than all entries there is none."""
-        return {
+        plain: dict[str, Json] = {
             "loaded": self.entries,
             "of": self.entries,
             "numbers": self.numbers,
             "left_out": list[Json](self.left_out),
             "resampled": list[Json](self.resampled),
         }
+        return plain | {"fresh": list[Json](self.fresh)} if self.fresh else plain
 
 
 def load_whole(module: nn.Module, weights: Mapping[str, Tensor], origin: str) -> LoadReport:

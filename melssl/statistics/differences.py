@@ -148,3 +148,11 @@ def _share_below(ascending: np.ndarray, value: float) -> float:
     if last + 1 < len(ascending):
         place += (value - ascending[last]) / (ascending[last + 1] - ascending[last])
     return place / (len(ascending) - 1)
+
+
+def relative(difference: float | np.ndarray, control: float | np.ndarray) -> np.ndarray:
+    """Return differences to a control as shares of its scores; NaN where those are not above 0."""
+    control = np.asarray(control, dtype=np.float64)
+    undefined = np.full(np.broadcast(difference, control).shape, np.nan)
+    share: np.ndarray = np.divide(difference, control, out=undefined, where=control > 0)
+    return share

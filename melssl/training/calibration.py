@@ -8,6 +8,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from melssl.frame import Frame, frame_of
 from melssl.seeding import Seed
 from melssl.training.devices import Rank
 from melssl.training.loop import Feed, Trainable, fit
@@ -18,16 +19,29 @@ STEPS = 3
 
 
 class NoiseImages:
-    """Images of noise where a pixel store is expected; a store's ``size_px`` and ``batch``."""
+    """Samples of noise where a pixel store is expected; of a ``Frame``, or square RGB images."""
 
-    def __init__(self, size_px: int) -> None:
-        self.size_px = size_px
+    def __init__(self, size: Frame | int) -> None:
+        self.frame = frame_of(size)
 
     def batch(self, rows: np.ndarray) -> torch.Tensor:
-        """Return uint8 noise (B, 3, S, S)."""
+        """Return uint8 noise (B, *frame.shape)."""
         rng = Seed(0).child("noise", len(rows)).torch()
-        shape = (len(rows), self.size_px, self.size_px, 3)
-        return torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8).permute(0, 3, 1, 2)
+        shape = (len(rows), *self.frame.stored)
+        return torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8).movedim(-1, 1)
+
+
+class NoiseMasks:
+    """Masks of noise over as many ``structures`` where those of a budget are expected."""
+
+    def __init__(self, frame: Frame, n_structures: int) -> None:
+        self.sides, self.n_structures = frame.sides, n_structures
+
+    def batch(self, rows: np.ndarray) -> torch.Tensor:
+        """Return uint8 labels (B, 1, *sides)."""
+        rng = Seed(0).child("masks", len(rows)).torch()
+        shape, top = (len(rows), 1, *self.sides), self.n_structures + 1
+        return torch.randint(0, top, shape, generator=rng, dtype=torch.uint8)
 
 
 def seconds_per_image(

@@ -25,7 +25,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     part = part_of(path)
     ready = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     # one entry: the file's bytes would depend on the order of several, which is left to chance
-    said = json.dumps({"facts": facts, "sha256": _digest(ready)})
+    said = json.dumps({"facts": facts, "sha256": tensor_digest(ready)})
     try:
         save_file(ready, part, metadata={SAID: said})
         sync(part)
@@ -45,7 +45,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Json]]:
         with safe_open(path, framework="pt") as file:
             said = _said(file.metadata())
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if said.get("sha256") not in (None, _digest(tensors)):
+        if said.get("sha256") not in (None, tensor_digest(tensors)):
             raise ValueError("its tensors differ from their digest")
         return tensors, said["facts"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -60,7 +60,8 @@ def _said(metadata: Mapping[str, str]) -> dict[str, Any]:
     return {"facts": json.loads(metadata["facts"])}  # of an earlier version, without a digest
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of tensors, names and values, in the order of their names."""
     state = hashlib.sha256()
     for name in sorted(tensors):
         state.update(name.encode())

@@ -127,6 +127,17 @@ def on_devices(
         )
 
 
+def channels_last(module: nn.Module) -> nn.Module:
+    """Return the module, its weights of four dimensions laid out with the channels last.
+
+    Convolutions of images are faster so, on CPUs and GPUs alike; other layers do not care.
+    """
+    for weight in (*module.parameters(), *module.buffers()):
+        if weight.ndim == 4:
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+    return module
+
+
 def visible_devices(runtime: Runtime) -> list[dict[str, str]]:
     """Return the environments of as many trainings as this machine's GPUs hold side by side.
 

@@ -26,7 +26,7 @@ from melssl.training.checkpoint import (
     save_tensors,
     training_state,
 )
-from melssl.training.devices import Rank
+from melssl.training.devices import Rank, channels_last
 from melssl.training.optim import Rate, StepPlan, TrainSpec, build_optimizer
 
 BatchT = TypeVar("BatchT")
@@ -173,8 +173,7 @@ def fit(
         TrainingError: no epoch has a score to choose it by.
 
     """
-    # convolutions on NHWC memory are faster on CPUs and GPUs alike; other layers do not care
-    module.to(rank.device).to(memory_format=torch.channels_last)
+    channels_last(module.to(rank.device))
     run = _Run(module, feed, spec, seed, rank, choose, observe)
     resumed = state_file is not None and run.resume(state_file, any_length=segment.end is not None)
     if not resumed and segment.begin is not None:
@@ -210,6 +209,11 @@ def fit(
         run.finish()
     run.log.seconds += time.monotonic() - run.started
     return run.log
+
+
+def epoch_order(seed: Seed, epoch: int, n_samples: int) -> np.ndarray:
+    """Return the order (N,) in which an epoch of the training with ``seed`` passes the samples."""
+    return seed.child("order", epoch).numpy().permutation(n_samples)
 
 
 class _Saved(Settings):
@@ -277,8 +281,7 @@ class _Run(Generic[BatchT]):
         """Return the samples of the next batch: a slice of the epoch's permutation."""
         epoch, index = divmod(self.step, self.plan.per_epoch)
         if self.order is None or self.order[0] != epoch:
-            rng = self.seed.child("order", epoch).numpy()
-            self.order = (epoch, rng.permutation(self.feed.n_samples))
+            self.order = (epoch, epoch_order(self.seed, epoch, self.feed.n_samples))
         first = index * self.plan.batch_size
         return self.order[1][first : first + self.plan.batch_size]
 

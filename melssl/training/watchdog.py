@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -16,10 +16,13 @@ from melssl.training.loop import Curves
 from melssl.training.optim import StepPlan
 
 N_IMAGES = 64
+PROBED = "knn_roc_auc"
 
 
 class Watchdog:
     """Observes a training: logs spread and rank of the embeddings of ``images``, fixed views.
+
+    With a ``probe`` it logs besides what that makes of the backbone, in evaluation mode.
 
     It looks at the weights after each of the first epochs, then ever more rarely, at epochs that do
     not depend on how many there are. Nothing that it does reaches the training, unless ``stops``.
@@ -30,9 +33,16 @@ class Watchdog:
     """
 
     def __init__(
-        self, backbone: Backbone, images: Tensor, plan: StepPlan, normal: Normal, *, stops: bool
+        self,
+        backbone: Backbone,
+        images: Tensor,
+        plan: StepPlan,
+        normal: Normal,
+        *,
+        stops: bool,
+        probe: Callable[[Backbone], float] | None = None,
     ) -> None:
-        self.backbone, self.images, self.plan = backbone, images, plan
+        self.backbone, self.images, self.plan, self.probe = backbone, images, plan, probe
         self.normal, self.stops = normal, stops
 
     def __call__(self, module: nn.Module, step: int, curves: Curves) -> Mapping[str, float]:
@@ -56,14 +66,15 @@ class Watchdog:
 
     @torch.no_grad()
     def look(self) -> dict[str, float]:
-        """Return spread and effective rank, 0 where an embedding is not finite."""
+        """Return spread and effective rank, 0 where an embedding is not finite, and the probe's."""
         modes = [(part, part.training) for part in self.backbone.modules()]
         self.backbone.eval()
         device = next(self.backbone.parameters()).device
         embeddings = self.backbone(self.images.to(device)).float().cpu().numpy()
+        probed = {} if self.probe is None else {PROBED: self.probe(self.backbone)}
         for part, training in modes:
             part.training = training
         if not np.isfinite(embeddings).all():
             return {SPREAD: 0.0, RANK: 0.0}
         found = spread_and_rank(embeddings)
-        return {name: found[name] for name in (SPREAD, RANK)}
+        return {name: found[name] for name in (SPREAD, RANK)} | probed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -44,6 +46,8 @@ COLUMNS = {
 
 class Reliability(FigureExhibit):
     """Mean predicted probability against observed frequency, one panel per arm."""
+
+    of_classes: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -102,6 +106,8 @@ class Reliability(FigureExhibit):
 
 class Calibration(TableExhibit):
     """Calibration and operating points, one row per arm at the largest budget."""
+
+    of_classes: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

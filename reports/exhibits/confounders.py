@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
 from reports import arms, captions
 from reports.arms import Column, Row
-from reports.cells import is_empty, main_metric, units
-from reports.exhibit import Grid, TableExhibit
-from reports.numbers import COUNT, DASH, SCORE, number
+from reports.cells import LOST, is_empty, main_metric, units
+from reports.exhibit import Exhibit, FigureExhibit, Grid, TableExhibit
+from reports.forest import Forest, Note, draw_forest
+from reports.numbers import COUNT, DASH, SCORE, interval, number
+from reports.series import method_look, method_name
 
 WITHIN = "within_camera_auc"
 PROBE = ["camera_auc", "camera_accuracy", "n_cameras"]
 
 
-class Confounders(TableExhibit):
-    """One row per arm and reference at the largest budget."""
-
-    @property
-    def name(self) -> str:
-        """Stem of the files."""
-        return "confounders"
+class _Confounded(Exhibit):
+    """What table and figure share: what a study must have for them."""
 
     def needs(self, table: TrialTable) -> str | None:
         """A within-camera score, a camera probe or a metadata reference."""
@@ -30,6 +28,15 @@ class Confounders(TableExhibit):
         if probed or within.any() or table.info.references:
             return None
         return "the cohort has no camera column, or one camera only, and no metadata reference ran"
+
+
+class Confounders(_Confounded, TableExhibit):
+    """One row per arm and reference at the largest budget."""
+
+    @property
+    def name(self) -> str:
+        """Stem of the files."""
+        return "confounders"
 
     def frame(self, table: TrialTable) -> pd.DataFrame:
         """Return the scores with intervals, and the camera probe of the embedding."""
@@ -63,6 +70,65 @@ class Confounders(TableExhibit):
             "A dash: no embedding, one camera only, or not measured.",
             captions.footing(info),
         )
+
+
+class Camera(_Confounded, FigureExhibit):
+    """The same scores as a forest: what is left within one camera, and what metadata reach."""
+
+    @property
+    def name(self) -> str:
+        """Stem of the files."""
+        return "camera"
+
+    def frame(self, table: TrialTable) -> pd.DataFrame:
+        """Return one row per arm and measure that any arm has; the camera probe is in the table."""
+        info = table.info
+        rows = Confounders().frame(table)
+        rows["row"] = arms.arm_names(rows, info)
+        rows["series"] = [method_name(info, method) for method in rows["method"]]
+        rows["look"] = [method_look(info, method) for method in rows["method"]]
+        blind = rows["method"].isin(info.references)
+        rows["group"] = blind.map({False: "sees images", True: "metadata alone"})
+        parts = [
+            _measured(rows, name, title)
+            for name, title in (
+                (info.main_metric, main_metric(info).label),
+                (WITHIN, "ROC AUC within a camera"),
+            )
+            if rows[name].notna().any()
+        ]
+        return pd.concat(parts, ignore_index=True).assign(role="line")
+
+    def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
+        """Draw one panel per measure, every arm a row."""
+        notes = [Note(head="interval", text=_interval)]
+        forest = Forest(x_label=f"score ({captions.better_is(info)})", notes=notes, named=False)
+        return draw_forest(frame, info, width, forest)
+
+    def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
+        """Say what is left out within a camera."""
+        return captions.joined(
+            f"{main_metric(info).label} of all test images {arms.budget_words(frame, info)}, and "
+            "where the cohort names cameras, over pairs of images of one camera only: what is gone "
+            f"there was the camera, not the lesion. {captions.bars(info)}",
+            captions.references(frame, info),
+            captions.gaps(frame),
+            captions.footing(info),
+        )
+
+
+def _measured(rows: pd.DataFrame, name: str, title: str) -> pd.DataFrame:
+    ends = {name: "estimate", f"{name}_low": "low", f"{name}_high": "high"}
+    kept = [column for column in rows if column not in ends and column != WITHIN]
+    made = rows[list(dict.fromkeys([*kept, *ends]))].rename(columns=ends).assign(panel=title)
+    made.loc[made["estimate"].isna(), "status"] = LOST
+    return made
+
+
+def _interval(row: Row) -> str:
+    if is_empty(row["estimate"]):
+        return DASH
+    return interval(row["low"], row["high"], SCORE)
 
 
 def _probe(row: Row) -> tuple[str, ...]:

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import LOST, in_order, label, main_metric, others, panels, planned_cells, varying
+from reports.cells import (
+    LOST,
+    in_order,
+    labelled,
+    main_metric,
+    others,
+    panels,
+    planned_cells,
+    varying,
+)
 from reports.drawing import Axis, draw_curves
 from reports.exhibit import FigureExhibit
 from reports.series import (
@@ -131,8 +140,8 @@ def _best(lines: pd.DataFrame, info: StudyInfo, factor: str) -> pd.Series:
 def _bandless(frame: pd.DataFrame, info: StudyInfo) -> str:
     """Name the budgets whose control has no result: an absent band has no place for a cross."""
     absent = frame[(frame["role"] == "band") & (frame["status"] == LOST)]
-    shares = [label(info, "label_fraction", x) for x in absent["label_fraction"].drop_duplicates()]
-    return f"No result for the control at {', '.join(shares)} labels." if shares else ""
+    shares = [labelled(info, x) for x in absent["label_fraction"].drop_duplicates()]
+    return f"No result for the control at {', '.join(shares)}." if shares else ""
 
 
 def _worth(parts: list[pd.DataFrame]) -> list[pd.DataFrame]:

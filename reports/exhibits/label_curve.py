@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import main_metric, planned_cells, units
+from reports.cells import counted, main_metric, planned_cells, samples, units
 from reports.drawing import Axis, draw_curves
 from reports.exhibit import FigureExhibit
 from reports.series import budget_rows
@@ -45,9 +45,8 @@ class LabelCurve(FigureExhibit):
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
         """Say what points, intervals and dots are."""
         return captions.joined(
-            f"{main_metric(info).label} against the share of the training {units(info)} "
-            "whose labels were used; below each share the mean numbers of labelled images and "
-            f"{units(info)}.",
+            f"{main_metric(info).label} against the {_size(info)} of the training {units(info)} "
+            f"whose labels were used{_below(info)}.",
             captions.bars(info),
             captions.chance(info),
             captions.references(frame, info, " (grey dots)"),
@@ -105,6 +104,18 @@ class GainCurve(FigureExhibit):
 def x_label(info: StudyInfo) -> str:
     """Return what an axis of label budgets says."""
     return f"labelled training {units(info)} (log scale)"
+
+
+def _size(info: StudyInfo) -> str:
+    return "number" if counted(info) else "share"
+
+
+def _below(info: StudyInfo) -> str:
+    """Say what stands below each budget beside its own size."""
+    if not counted(info):
+        return f"; below each share the mean numbers of labelled {samples(info)} and {units(info)}"
+    alike = samples(info) == units(info)
+    return "" if alike else f"; below it the mean number of labelled {samples(info)}"
 
 
 def _dots(lines: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:

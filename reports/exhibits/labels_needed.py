@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import LOST, main_metric, planned_cells
+from reports.cells import LOST, main_metric, planned_cells, samples
 from reports.drawing import Axis, draw_curves
 from reports.exhibit import FigureExhibit
 from reports.exhibits.label_curve import GainCurve, x_label
@@ -47,7 +47,7 @@ class LabelsNeeded(FigureExhibit):
 
     def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
         """Draw the curves above and below the diagonal."""
-        y_label = "labels the control needs\n(images, log scale)"
+        y_label = f"labels the control needs\n({samples(info)}, log scale)"
         axis = Axis(scale="log", x_label=x_label(info), y_label=y_label, reference="diagonal")
         return draw_curves(frame, info, width, axis)
 
@@ -55,12 +55,12 @@ class LabelsNeeded(FigureExhibit):
         """Say what an arrow and the diagonal are."""
         most = frame["n_labels"].max()
         return captions.joined(
-            f"Labelled images that the control ({captions.control(info)}) needs for the "
+            f"Labelled {samples(info)} that the control ({captions.control(info)}) needs for the "
             f"{main_metric(info).label} that an arm has with the labels below it: the running best "
             "of the control's curve, linear between its budgets, never continued beyond them.",
             "On the grey diagonal no label is saved; above it the arm saves labels.",
-            f"Arrows: more than the largest budget (> {most:.0f} images), or less than the "
-            "smallest, at the point or at the end of its bar.",
+            f"Arrows: more than the largest budget (> {most:.0f} {samples(info)}), or less than "
+            "the smallest, at the point or at the end of its bar.",
             captions.bars(info),
             captions.training(info),
             captions.gaps(frame),
@@ -69,11 +69,12 @@ class LabelsNeeded(FigureExhibit):
 
 
 def _placed(rows: pd.DataFrame) -> pd.DataFrame:
-    """Put the axis in images instead of shares, and arrows where values lie beyond the budgets."""
+    """Put the axis in images, not shares or patients, and arrows where values lie beyond it."""
     images = rows["n_labels"].groupby(rows["label_fraction"]).transform("mean")
     images = images.fillna(rows["n_images"])
+    size = rows["x"].copy()  # the share of the labels, or the number of patients
     for place in ("at", "x"):
-        rows[place] = rows[place] * images / rows["label_fraction"]
+        rows[place] = rows[place] * images / size
     beyond = {end: _sign(rows[f"{end}censored"]) for end in ("", "low_", "high_")}
     rows["beyond"] = beyond[""]
     above, below = beyond[""].add(beyond["high_"]) > 0, beyond[""].add(beyond["low_"]) < 0

@@ -7,7 +7,7 @@ import pandas as pd
 from ablations.table import StudyInfo, TrialTable
 from reports import arms, captions, savings
 from reports.arms import Column, Row, lines
-from reports.cells import main_metric
+from reports.cells import main_metric, samples
 from reports.exhibit import Grid, TableExhibit
 from reports.numbers import COUNT, GAIN, RATIO, SCORE, SHARE, number
 
@@ -33,7 +33,9 @@ class LabelsSaved(TableExhibit):
     def grid(self, frame: pd.DataFrame, info: StudyInfo) -> Grid:
         """Return a column per measure; areas show arm, control and gain."""
         at = frame["utility_labels"].dropna().drop_duplicates()
-        where = f"at {number(at.iloc[0], COUNT)} images" if len(at) == 1 else "smallest budget"
+        where = "smallest budget"
+        if len(at) == 1:
+            where = f"at {number(at.iloc[0], COUNT)} {samples(info)}"
         score = arms.score_column
         columns = [
             score(savings.MATCH, COUNT, "labels to match", "control's best"),
@@ -51,7 +53,7 @@ class LabelsSaved(TableExhibit):
         metric = main_metric(info).label
         return captions.joined(
             f"What each arm saves against the control ({captions.control(info)}) in {metric}, in "
-            f"labelled images, with 95 % intervals ({captions.resampled(info)}).",
+            f"labelled {samples(info)}, with 95 % intervals ({captions.resampled(info)}).",
             captions.training(info),
             "Curves are linear between budgets and never continued: > and < are bounds, not "
             "reached or passed within the measured budgets.",

@@ -6,7 +6,18 @@ import pandas as pd
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import LOST, PARTIAL, label, main_metric, others, planned_cells, units, varying
+from reports.cells import (
+    LOST,
+    PARTIAL,
+    counted,
+    labelled,
+    main_metric,
+    others,
+    planned_cells,
+    samples,
+    units,
+    varying,
+)
 from reports.exhibit import Entry, Grid, TableExhibit
 from reports.numbers import GAIN, SCORE, interval, printed
 from reports.series import mark_best, value_name
@@ -54,7 +65,8 @@ class MainTable(TableExhibit):
         better = "higher" if metric.higher_is_better else "lower"
         against = f"; after Δ, the paired difference to the control ({captions.control(info)})"
         return captions.joined(
-            f"{metric.label} ({better} is better) by share of labelled training {units(info)}, "
+            f"{metric.label} ({better} is better) by {'number' if counted(info) else 'share'} of "
+            f"labelled training {units(info)}, "
             f"with 95 % intervals ({captions.resampled(info)}){against if info.control else ''}.",
             captions.training(info) if info.control else "",
             "Bold: best of a column." if frame["best"].any() else "",
@@ -65,11 +77,11 @@ class MainTable(TableExhibit):
 
 
 def _head(column: pd.DataFrame, info: StudyInfo, fraction: object) -> tuple[str, ...]:
-    share = label(info, "label_fraction", fraction)
+    words = labelled(info, fraction)
     means = column[["n_images", "n_patients"]].mean()
-    if means.isna().any():
-        return (f"{share} labels",)
-    return (f"{share} labels", f"{means['n_images']:.0f} images")
+    if means.isna().any() or (counted(info) and samples(info) == units(info)):
+        return (words,)
+    return (words, f"{means['n_images']:.0f} {samples(info)}")
 
 
 def _entry(rows: pd.DataFrame) -> Entry:

@@ -81,7 +81,7 @@ def _pairs(table: TrialTable) -> pd.DataFrame:
     arms = scores[scores["cell"].isin(cells.loc[is_arm, "cell"])]
     control = scores[scores["cell"].isin(cells.loc[cells["is_control"], "cell"])]
     own = [name for name in others(info) if control[name].notna().any()]
-    same = [*own, *FOLD, "draw", "seed"]
+    same = list(dict.fromkeys([*own, *FOLD, "draw", "seed"]))  # a factor may be the seed
     both = arms.merge(
         control[[*same, "score"]].rename(columns={"score": "control"}), on=same, how="inner"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pandas as pd
 
 from ablations.table import StudyInfo, TrialTable
@@ -20,6 +22,8 @@ WAYS = {
 
 class Pooled(TableExhibit):
     """One row per arm at the largest budget."""
+
+    of_classes: ClassVar[bool] = True
 
     @property
     def name(self) -> str:

@@ -13,14 +13,15 @@ from matplotlib.lines import Line2D
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions, layout, style
-from reports.cells import in_order, label, others, planned_cells, varying
 from reports.exhibit import FigureExhibit
-from reports.series import method_look, method_name
+from reports.stages import settings_of
 
 KIND, POINTS = "pretrain", 150
 SERIES = {
     "loss": "pretext loss",
     "accuracy": "pretext accuracy",
+    "reconstruction": "reconstruction error (L1)",
+    "contrastive": "contrastive term",
     "spread": "spread of embeddings",
     "effective_rank": "effective rank of embeddings",
     "lr": "learning rate",
@@ -28,6 +29,8 @@ SERIES = {
 MEANINGS = {
     "loss": "Losses of different methods are not comparable.",
     "accuracy": "Near chance the pretext taught nothing; near 1 a shortcut may answer it.",
+    "reconstruction": "L1: mean absolute error of what is reconstructed, as views are normalised.",
+    "contrastive": "Contrastive term: how badly two views of one crop are told from other crops.",
     "spread": "Spread: standard deviation of the coordinates of normalised embeddings; near 0 the "
     "encoder has collapsed.",
     "effective_rank": "Effective rank: exp of the entropy of the normalised singular values; where "
@@ -59,7 +62,7 @@ class PretextCurves(FigureExhibit):
     def frame(self, table: TrialTable) -> pd.DataFrame:
         """Return ``panel, series, look, role, stage, step, value``, at most 150 steps per line."""
         logged = _logged(table, self.series)
-        settings = _settings(logged, table)
+        settings = settings_of(logged, table)
         # The settings come first: their order is that of the panels and of the legend.
         rows = _thinned(settings.merge(logged, on="stage"))
         keys = ["panel", "series", "look", "step"]
@@ -105,33 +108,6 @@ def _logged(table: TrialTable, series: str) -> pd.DataFrame:
     curves = table.curves
     chosen = curves["stage"].str.startswith(f"{KIND}/") & (curves["series"] == series)
     return curves.loc[chosen, ["stage", "cells", "step", "value"]]
-
-
-def _settings(logged: pd.DataFrame, table: TrialTable) -> pd.DataFrame:
-    """Return ``stage, panel, series, look``: the method and what sets its stages apart."""
-    info, names = table.info, ["method", *others(table.info)]
-    stages = logged[["stage", "cells"]].drop_duplicates("stage")
-    stages = stages.assign(cell=stages["cells"].str.split()).explode("cell")
-    known = stages.merge(planned_cells(table)[["cell", *names]], on="cell").groupby("stage")
-    # A factor that differs among the cells of one stage, such as the protocol, is not the stage's.
-    is_own = known[names].nunique().eq(1)
-    own = in_order(known[names].first().where(is_own), info, names)
-    own["panel"] = [method_name(info, method) for method in own["method"]]
-    own["series"] = own["panel"]
-    for _, group in own.groupby("method", sort=False):
-        apart = varying(group, others(info))
-        titles = [
-            ", ".join(f"{info.factor(n).label}: {label(info, n, row[n])}" for n in apart)
-            for row in group.to_dict("records")
-        ]
-        if apart:
-            own.loc[group.index, "series"] = titles
-    titled = list(dict.fromkeys(own.loc[own["series"] != own["panel"], "series"]))
-    own["look"] = [
-        f"level:{titled.index(name)}/{len(titled)}" if name in titled else method_look(info, method)
-        for name, method in zip(own["series"], own["method"], strict=True)
-    ]
-    return own.reset_index()[["stage", "panel", "series", "look"]]
 
 
 def _thinned(rows: pd.DataFrame) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -20,6 +22,8 @@ GAINS = ["difference", "difference_low", "difference_high"]
 
 class _Grouped(Exhibit):
     """What figure and table share: the frame, and what a study must have for it."""
+
+    of_classes: ClassVar[bool] = True
 
     def needs(self, table: TrialTable) -> str | None:
         """Groups with scores of the main metric."""

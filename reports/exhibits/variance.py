@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ablations.table import StudyInfo, TrialTable
 from reports import captions
-from reports.cells import ALL, LOST, main_metric, planned_cells, units
+from reports.cells import ALL, LOST, main_metric, others, planned_cells, units
 from reports.drawing import Axis, draw_curves
 from reports.exhibit import FigureExhibit
 from reports.exhibits.label_curve import LabelCurve, x_label
@@ -39,6 +39,7 @@ class Variance(FigureExhibit):
         cells = planned_cells(table).drop(columns=["estimate", "low", "high"])
         found = table.variances[table.variances["metric"] == info.main_metric]
         own = ["cell", *PARTS, "draw", "seed", "rest", "n_draws", "n_seeds"]
+        own = [name for name in own if name not in others(info)]  # a factor may be the seed
         rows = budget_rows(cells.merge(found[own], on="cell", how="left"), info)
         known = [part for part in PARTS if rows[part].notna().any()]
         parts = [

@@ -25,8 +25,10 @@ class Report:
     engine: str
 
 
-def make(table: TrialTable, folder: Path, formats: Sequence[str]) -> Report:
+def make(table: TrialTable, folder: Path, formats: Sequence[str], workers: int = 1) -> Report:
     """Write ``paper.tex`` and ``said.csv`` into ``folder``, and of ``formats`` pdf and html.
+
+    ``workers`` processes draw the figures.
 
     Where no TeX is, the PDF is set by Typst instead, and the check of TeX's log is not made.
 
@@ -35,7 +37,7 @@ def make(table: TrialTable, folder: Path, formats: Sequence[str]) -> Report:
 
     """
     figures = folder / "figures"
-    list(write(table, Folders(figures=figures, tables=folder / "tables")))
+    list(write(table, Folders(figures=figures, tables=folder / "tables"), workers=workers))
     shutil.copyfile(targets.BIBLIOGRAPHY, folder / "references.bib")
     files, found, engine = [], [], "TeX" if targets.has_tex() else "Typst"
     paper = written(table, floats_of(table, figures, "latex"))

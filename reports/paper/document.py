@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ablations.table import FactorInfo, TrialTable
 from reports import captions
-from reports.cells import label, others, planned_cells, units
+from reports.cells import counted, label, others, planned_cells, samples, units
 from reports.paper import findings
 from reports.paper.floats import Floats, Target, printed
 from reports.paper.said import Said
@@ -124,7 +124,8 @@ def _cohort_name(table: TrialTable) -> str:
 
 def _cohort(table: TrialTable, said: Said) -> str:
     info, known = table.info, table.info.cohort
-    parts = [f"{said.count(float(known['images']), 'study')} images"] if "images" in known else []
+    n = [said.count(float(known["images"]), "study")] if "images" in known else []
+    parts = [f"{x} {samples(info)}" for x in n]
     if units(info) in known:
         parts.append(f"of {said.count(float(known[units(info)]), 'study')} {units(info)}")
     if "positives" in known:
@@ -147,9 +148,10 @@ def _arms(table: TrialTable) -> str:
 
 def _design(table: TrialTable, said: Said) -> str:
     info = table.info
-    fractions = [float(str(x)) for x in info.factor("label_fraction").values]
-    shares = findings.listed([said.share(x, "study") for x in fractions])
-    return f"Labels of {shares} of the training {units(info)} are used."
+    sizes = [float(str(x)) for x in info.factor("label_fraction").values]
+    told = findings.listed([said.size(x, "study") for x in sizes])
+    of = "" if counted(info) else "of the "
+    return f"Labels of {told} {of}training {units(info)} are used."
 
 
 def _repeats(table: TrialTable, said: Said) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from ablations.table import FactorInfo, TrialTable
+from ablations.table import FactorInfo, TrialTable, budget_order
 from reports import savings
 from reports.arms import arm_names, largest_budgets
-from reports.cells import in_order, label, main_metric, others, planned_cells, varying
+from reports.cells import in_order, label, main_metric, others, planned_cells, samples, varying
 from reports.exhibits.comparisons import Comparisons
 from reports.numbers import COUNT, GAIN, SCORE
 from reports.paper.said import Said
@@ -74,21 +74,22 @@ def tally(table: TrialTable, said: Said) -> str:
 
 def extremes(table: TrialTable, said: Said) -> Iterator[str]:
     """Yield what may be said of the best arm at the smallest budget, and at the largest."""
-    rows = comparisons(table)
+    rows, info = comparisons(table), table.info
     if rows.empty:
         return
     cells = planned_cells(table).set_index("cell")
-    for fraction in dict.fromkeys((rows["label_fraction"].min(), rows["label_fraction"].max())):
+    sizes = sorted(set(rows["label_fraction"]), key=budget_order)
+    for fraction in dict.fromkeys((sizes[0], sizes[-1])):
         here = rows[rows["label_fraction"] == fraction]
         best = here.loc[here["gain"].idxmax()]
         several = len(here) > 1
         among = f"the best of {said.count(len(here), 'comparisons')} arms, " if several else ""
         arm = f"{among}{said.name(best['arm'])}," if several else said.name(best["arm"])
         score = said.score(cells.loc[best["cell"]], "cells")
-        share = said.share(fraction, "comparisons")
+        share = said.budget(fraction, "comparisons")
         images = said.count(best["n_images"], "cells")
         yield (
-            f"With {share} of the labels ({images} images), {arm} reached "
+            f"With {share} ({images} {samples(info)}), {arm} reached "
             f"{score} and {verdict(best, said)}."
             + (
                 " Being the best of several by its own scores, it is flattered by that choice."
@@ -112,11 +113,11 @@ def each_arm(table: TrialTable, said: Said) -> Iterator[str]:
             (own[~hit], "could not be told from the control"),
         ):
             if len(chosen):
-                shares = [said.share(x, "comparisons") for x in chosen["label_fraction"]]
+                sizes = [said.size(x, "comparisons") for x in chosen["label_fraction"]]
                 low = said.number(chosen["difference"].min(), GAIN, "comparisons")
                 high = said.number(chosen["difference"].max(), GAIN, "comparisons")
                 span = f"{low}" if len(chosen) == 1 else f"{low} to {high}"
-                parts.append(f"{words} at {listed(shares)} of the labels ({span})")
+                parts.append(f"{words} at {said.budgets(listed(sizes))} ({span})")
         yield f"{said.name(str(arm))} {'; it '.join(parts)}."
 
 
@@ -135,8 +136,8 @@ def saved(table: TrialTable, said: Said) -> Iterator[str]:
             yield f"{name} did not reach the control's best score within the measured budgets."
         else:
             yield (
-                f"{name} needed {match} labelled images for the control's best score, a saving of "
-                f"{share} of the labels."
+                f"{name} needed {match} labelled {samples(info)} for the control's best score, a "
+                f"saving of {share} of the labels."
             )
 
 
@@ -155,8 +156,8 @@ def levels(table: TrialTable, factor: str, said: Said) -> Iterator[str]:
         if len(set(own[factor])) > 1:
             own = in_order(own, info, [factor]).reset_index(drop=True)
             rest = [said.level(name, own[name][0]) for name in free]
-            share = said.share(float(own["label_fraction"][0]), "cells")
-            where = ", ".join([f"{share} of the labels", *rest])
+            share = said.budget(float(own["label_fraction"][0]), "cells")
+            where = ", ".join([share, *rest])
             yield f"At {where} {_spread_of(own, info.factor(factor), said)}"
 
 
@@ -186,7 +187,7 @@ def references(table: TrialTable, said: Said) -> Iterator[str]:
         name = label(table.info, "method", row["method"])
         yield (
             f"{name[0].upper()}{name[1:]} without an image scored {said.score(row, 'cells')} at "
-            f"{said.share(row['label_fraction'], 'cells')} of the labels."
+            f"{said.budget(row['label_fraction'], 'cells')}."
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from ablations.table import StudyInfo
-from reports.cells import label, main_metric
+from reports.cells import counted, label, main_metric, units
 from reports.numbers import GAIN, SCORE, number, p_value, printed
 
 THIN = "\u00a0"  # a number and its per cent sign stay on one line
@@ -37,6 +37,22 @@ class Said:
         text = f"{100 * value:g}{THIN}%"
         self.rows.append({"text": text, "value": value, "source": source})
         return text
+
+    def size(self, size: float, source: str) -> str:
+        """Return a label budget: ``5 %``, or where budgets are numbers ``6`` and ``all``."""
+        if counted(self.info):
+            return "all" if size == 1 else self.count(size, source)
+        return self.share(size, source)
+
+    def budgets(self, told: str) -> str:
+        """Return sizes as a sentence has them: ``5 % of the labels``, ``6 labelled volumes``."""
+        return f"{told} " + (
+            f"labelled {units(self.info)}" if counted(self.info) else "of the labels"
+        )
+
+    def budget(self, size: float, source: str) -> str:
+        """Return one label budget as a sentence has it."""
+        return self.budgets(self.size(size, source))
 
     def level(self, factor: str, value: object) -> str:
         """Return the printed name of a factor's level, which may be a number."""

@@ -78,3 +78,14 @@ def test_a_study_that_has_not_begun_is_a_table_of_what_is_missing(tmp_path: Path
     assert table.comparisons["refused"].str.contains("0 of the arm and 0 of the control").all()
     assert table.savings.empty
     assert set(table.pooled["n_folds"]) == {0}
+
+
+def test_a_study_of_seeds_is_collected_though_trials_have_a_seed_of_their_own(
+    pretend: Callable[[Study], tuple[Plan, Vault]], tmp_path: Path
+) -> None:
+    levels = {"seed": (0, 1), "label_fraction": (1.0,)}
+    study = Study(name="seeds", baseline=RunSpec.parse(SPEC), levels=levels, control=None)
+    collect(*pretend(study)).save(tmp_path)
+    trials = TrialTable.load(tmp_path).trials
+    assert list(trials.columns).count("seed") == 1
+    assert set(trials["seed"]) == {0, 1}

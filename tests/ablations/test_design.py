@@ -7,6 +7,7 @@ import pytest
 from ablations.design import Study
 from ablations.factors import FACTORS
 from melssl.errors import SpecError
+from melssl.settings import with_overrides
 from melssl.spec import RunSpec
 
 MAE = RunSpec.parse({"method": "mae", "backbone": "small_vit", "folds": {"n_folds": 3}})
@@ -107,3 +108,15 @@ def test_the_key_of_a_study_ignores_its_name_and_the_folder_of_its_files() -> No
     first = study(levels={"mask_ratio": (0.5,)})
     assert first.key == study(name="t", baseline=moved.plain(), levels={"mask_ratio": (0.5,)}).key
     assert first.key != study(levels={"mask_ratio": (0.6,)}).key
+
+
+def test_an_override_of_the_protocol_holds_for_every_protocol_that_knows_it() -> None:
+    overrides = ("protocol=fine_tune", "protocol.training.epochs=3", "protocol.frozen_share=0.5")
+    baseline = with_overrides(RunSpec(), overrides)
+    levels = {"protocol": ("fine_tune", "partial_fine_tune", "patient_set", "linear_probe")}
+    study = Study(name="s", baseline=baseline, levels=levels, control=None, overrides=overrides)
+    judged = [cell.spec.protocol for cell in study.cells()]
+    assert [protocol.name for protocol in judged] == list(levels["protocol"])
+    lengths = [spec and spec.epochs for spec in (p.training_spec() for p in judged)]
+    assert lengths == [3, 3, 3, None]
+    assert [getattr(p, "frozen_share", None) for p in judged] == [0.5, 0.5, None, None]

@@ -18,6 +18,7 @@ from melssl.data.images import Images
 from melssl.evaluation.predictions import Predictions
 from melssl.evaluation.protocols import PROTOCOLS
 from melssl.evaluation.protocols.labelled import LabelledBatch, LabelledFeed
+from melssl.frame import Frame
 from melssl.methods import METHODS
 from melssl.pipeline import execute
 from melssl.prepared import Prepared
@@ -30,7 +31,7 @@ from melssl.training.devices import Rank
 SHORT = {"epochs": 1, "batch_size": 16}
 SHORT_TUNING = {"epochs": 3, "min_steps": 1, "batch_size": 8}
 VARIANTS: dict[str, dict[str, object]] = {  # each protocol as it is, and where it chooses something
-    **{name: {"name": name} for name in PROTOCOLS},
+    **{name: {"name": name} for name, p in PROTOCOLS.items() if p.judges == "classes"},
     "fine_tune": {"name": "fine_tune", "training": SHORT_TUNING, "threshold_folds": 2},
     "partial_fine_tune": {
         **{"name": "partial_fine_tune", "training": SHORT_TUNING, "threshold_folds": 2},
@@ -81,8 +82,8 @@ class Noised:
     rows: np.ndarray
 
     @property
-    def size_px(self) -> int:
-        return self.images.size_px
+    def frame(self) -> Frame:
+        return self.images.frame
 
     def batch(self, rows: np.ndarray) -> torch.Tensor:
         pixels = self.images.batch(rows).clone()

@@ -9,7 +9,7 @@ from melssl.evaluation.metrics import METRICS
 from melssl.seeding import Seed
 from melssl.spec import RunSpec
 from melssl.statistics.differences import corrected_t
-from proofs import bootstrap_speed, coverage, false_positives, search_gain
+from proofs import bootstrap_speed, coverage, false_positives, ranking, search_gain
 from proofs.cross_validation import Design, compared
 from proofs.made_cohorts import made_arms, made_cohort, made_folds, multiplicities
 
@@ -24,6 +24,16 @@ def test_false_positives_prints_a_rate_of_every_test_in_every_scenario(
     assert len(lines) == 2 + 10
     assert {line.count("|") for line in lines} == {len(false_positives.SCENARIOS) + 3}
     assert sum(false_positives.PRINTED in line for line in lines) == 1
+
+
+def test_the_ranking_proof_prints_a_rate_of_every_test_in_every_scenario(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranking, "RESAMPLES", 50)
+    assert ranking.main([*FEW, "--patients", "60", "--arms", "3"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 3
+    assert {line.count("|") for line in lines} == {len(ranking.SCENARIOS) + 2}
 
 
 def test_coverage_prints_a_line_per_interval(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from ablations.gallery import ENCODERS, REFUSED, Gallery
 from ablations.table import COLUMNS, FactorInfo, LevelInfo, MetricInfo, StudyInfo, TrialTable
 
 METHODS = {
@@ -54,8 +58,19 @@ FACTORS = {
         {name: name for name in ("resnet18", "resnet50", "vit_tiny_patch16", "convnext_nano")},
     ),
 }
+VOLUMES = {"images": 200, "patient_unit": "volume", "sample_unit": "volume"}
 # The control was never pretrained, so these do not apply to it.
 OF_PRETRAINING = ("mask_ratio", "pretrain_epochs")
+SETTINGS = {
+    "image_px": "48",
+    "cohort.source": "ham10000",
+    "views.crop_ratio": "[0.75, 1.3333333333333333]",
+    "views.quarter_turns": "True",
+    "pretraining.epochs": "20",
+    "pretraining.clip_norm": "none",
+    "protocol.name": "linear_probe",
+    "protocol.strengths": "[]",
+}
 
 
 def build_table(
@@ -72,10 +87,15 @@ def build_table(
     control: str | None = "no_pretext",
     steps: int = 60,
     prevalence: float = 0.11,
+    further: Sequence[FactorInfo] = (),
+    structures: Sequence[str] = (),
 ) -> TrialTable:
     """Return a table; ``factors`` says how many levels of each further factor are crossed.
 
-    Methods of ``REFERENCES`` are references. Frames beside the scores are made where there are
+    ``further`` are such factors as they are.
+
+    With ``structures`` it is one of masks of volumes, which stand for patients. Methods of
+    ``REFERENCES`` are references. Frames beside the scores are made where there are
     intervals.
     """
     rng = np.random.default_rng(7)
@@ -98,12 +118,14 @@ def build_table(
         chosen = list(levels.items())[:count]
         made = tuple(LevelInfo(value=value, label=text) for value, text in chosen)
         axes.append(FactorInfo(name=name, label=label, scale=scale, levels=made))
+    axes += further
     cells = pd.DataFrame(_design(axes, control), columns=[axis.name for axis in axes])
     cells.insert(0, "cell", [f"c{i:03d}" for i in range(len(cells))])
     trials = _trials(cells, axes, (folds, draws, seeds), rng)
     lost = trials["cell"].isin([f"c{i:03d}" for i in lost_cells])
     lost |= trials["trial"].isin([f"t{i:04d}" for i in lost_trials])
-    missing = trials.loc[lost, ["trial", *cells.columns, "fold", "draw", "seed"]]
+    places = dict.fromkeys(["trial", *cells.columns, "fold", "draw", "seed"])
+    missing = trials.loc[lost, list(places)]
     missing = missing.assign(status="failed", reason="NotFiniteError: loss is NaN at step_3 (50 %)")
     n_planned, done = len(trials), trials[~lost]
     metrics = (
@@ -131,7 +153,8 @@ def build_table(
         test_train_ratio=1 / max(folds - 1, 1),
         references=tuple(name for name in REFERENCES if name in methods),
         audit=("no overlap between test and training",),
-        cohort={"images": 10015, "patient_unit": "lesion"},
+        cohort=VOLUMES if structures else {"images": 10015, "patient_unit": "lesion"},
+        settings=SETTINGS,
         origin={
             "study_key": "3f9a0c77d1e2b4a6",
             "commit": "9e107d9d372bb6826bd81d3542a419d6",
@@ -147,6 +170,11 @@ def build_table(
         "comparisons": _comparisons(main, names, info),
         "savings": _savings(main, names, info),
         "variances": _variances(main, names, info),
+        "parts": _parts(info),
+        "relative": _relative(main, names),
+        "structures": _structures(main, names, structures),
+        "unseen": _unseen(main, names),
+        **_ranked(main, names, info),
         **_at_largest(main, names, prevalence, rng),
     }
     extra = _extra(main, folds) if with_intervals else main.iloc[:0]
@@ -158,6 +186,23 @@ def build_table(
         curves=_curves(cells, control, folds, steps, rng),
         **(frames if with_intervals else {}),
     )
+
+
+def _unseen(main: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Return what the arms score on another cohort: less, and without differences elsewhere."""
+    rows = main.loc[~main["method"].isin(REFERENCES), ["cell", *names, "metric", "n_trials"]]
+    rows = rows.assign(unseen="isic2017", unit="lesion", turns="none", unseen_digest="7c1f" * 5)
+    rows = rows.assign(n_planned=9, n_images=2750, n_patients=2687, n_positives=521, n_left_out=4)
+    rows["estimate"], rows["difference"] = main["estimate"] - 0.12, main["difference"] / 2
+    for name, reach in (("low", -0.03), ("high", 0.03)):
+        rows[name] = rows["estimate"] + reach
+        rows[f"difference_{name}"] = rows["difference"] + reach / 2
+    rows["n_pairs"] = rows["n_trials"].where(rows["difference"].notna())
+    largest = rows["label_fraction"] == rows["label_fraction"].max()
+    together = {"ensemble": 0.01, "ensemble_low": -0.02, "ensemble_high": 0.04}
+    return rows.assign(
+        **{name: (rows["estimate"] + step).where(largest) for name, step in together.items()}
+    ).reset_index(drop=True)
 
 
 def _design(axes: Sequence[FactorInfo], control: str | None) -> Iterator[tuple[object, ...]]:
@@ -185,19 +230,21 @@ def _trials(
     order = list(axes[0].values)
     rows = []
     for cell in cells.to_dict("records"):
-        images = round(6676 * cell["label_fraction"])
+        counted = cell["label_fraction"] > 1
+        share = cell["label_fraction"] / 160 if counted else cell["label_fraction"]
+        images = round(cell["label_fraction"] if counted else 6676 * share)
         rank = order.index(cell["method"])
-        gain = 0.02 * rank * (1 - cell["label_fraction"]) - 0.004 * rank
+        gain = 0.02 * rank * (1 - share) - 0.004 * rank
         shape = sum(
             -0.03 * (list(axis.values).index(cell[axis.name]) - 1.6) ** 2 / 2
             for axis in axes[2:]
             if cell[axis.name] is not None and cell[axis.name] == cell[axis.name]
         )
-        level = 0.66 + 0.045 * np.log(100 * cell["label_fraction"] + 1) + gain + shape
+        level = 0.66 + 0.045 * np.log(100 * share + 1) + gain + shape
         for fold, draw, seed in product(*map(range, repeats)):
             score = level + 0.012 * (fold - 1) + rng.normal(0, 0.01)
-            row = {"trial": f"t{len(rows):04d}", **cell, "fold": fold, "draw": draw, "seed": seed}
-            row |= {"n_images": images + fold, "n_patients": images * 3 // 4}
+            row = {"trial": f"t{len(rows):04d}", "fold": fold, "draw": draw, "seed": seed, **cell}
+            row |= {"n_images": images + fold, "n_patients": images if counted else images * 3 // 4}
             rows.append({**row, "n_positives": images // 9, "score": score, "seconds": 3.5})
     return pd.DataFrame(rows)
 
@@ -230,6 +277,81 @@ def _scored(
     return rows
 
 
+@pytest.fixture(scope="session")
+def pictured() -> Callable[[TrialTable], TrialTable]:
+    """Return what looks at a table's encoders, while they are trained and after."""
+
+    def look(table: TrialTable) -> TrialTable:
+        looks = table.curves[table.curves["series"] == "accuracy"].iloc[::8]
+        curves = pd.concat([table.curves, looks.assign(series="knn_roc_auc")], ignore_index=True)
+        gallery = _gallery(table.cells, table.curves)
+        return replace(table, curves=curves, gallery=gallery)
+
+    return look
+
+
+def _gallery(cells: pd.DataFrame, curves: pd.DataFrame) -> Gallery:
+    """Return tiles and points of the first arms that see images, at the largest budget."""
+    seeing = cells[~cells["method"].isin(REFERENCES)]
+    largest = seeing[seeing["label_fraction"] == seeing["label_fraction"].max()]["cell"]
+    largest = largest.drop_duplicates().iloc[:3]
+    trained = curves.assign(cell=curves["cells"].str.split()).explode("cell")
+    stage = trained.drop_duplicates("cell").set_index("cell")["stage"].str.partition("/")[2]
+    encoders = [
+        (stage.get(cell, "none"), cell, f"{i}a" * 32, 0, 0) for i, cell in enumerate(largest)
+    ]
+    names = list(dict.fromkeys(name for name, *_ in encoders))
+    kinds = {kind: _tiles(kind, names) for kind in ("views", "grad_cam", "neighbours")}
+    points = [_points(i, name, kind) for i, name in enumerate(names) for kind in ("PCA", "t-SNE")]
+    return Gallery(
+        encoders=pd.DataFrame(encoders, columns=list(ENCODERS)).drop_duplicates("encoder"),
+        kinds=kinds | {"embedding_map": pd.concat(points, ignore_index=True)},
+        refused=pd.DataFrame([("attention", names[0], "no ViT")], columns=list(REFUSED)),
+    )
+
+
+def _tiles(kind: str, encoders: Sequence[str]) -> pd.DataFrame:
+    """Return two rows of tiles; kinds differ in labels, numbers, marks and heat as real ones do."""
+    rng = np.random.default_rng(3)
+    image = png(rng.random((6, 6, 3)))
+    return pd.DataFrame(
+        [
+            {
+                "row": row,
+                "column": column,
+                "row_label": "" if kind == "neighbours" else ("image", "Grad-CAM")[row],
+                "column_label": "melanoma" if column < 3 else "other",
+                "value": 0.5 + 0.01 * column + 0.1 * number if row else np.nan,
+                "mark": ("melanoma", "other")[column % 2] if kind == "neighbours" else "",
+                "sample_id": f"ISIC_{column}",
+                "by_weights": bool(row) and kind != "views",
+                "pixels": image,
+                "heat": png(rng.random((3, 3))) if row and kind == "grad_cam" else "",
+                "encoder": encoder,
+            }
+            for number, encoder in enumerate(encoders)
+            for row in range(2)
+            for column in range(6)
+        ]
+    )
+
+
+def _points(number: int, encoder: str, projection: str) -> pd.DataFrame:
+    x, y = np.random.default_rng([number, len(projection)]).random((2, 30))
+    names = [f"ISIC_{i}" for i in range(30)]
+    patients = [f"HAM_{i // 3}" for i in range(30)]
+    outcomes = ["melanoma" if i % 7 == 0 else "other" for i in range(30)]
+    about = {"sample_id": names, "patient": patients, "outcome": outcomes, "camera": "unknown"}
+    return pd.DataFrame({**about, "projection": projection, "x": x, "y": y, "encoder": encoder})
+
+
+def png(image: np.ndarray) -> str:
+    """Return an image in 0..1 as PNG in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray((255 * image).astype(np.uint8)).save(buffer, "png")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
 def _curves(
     cells: pd.DataFrame, control: str | None, folds: int, steps: int, rng: np.random.Generator
 ) -> pd.DataFrame:
@@ -250,6 +372,32 @@ def _curves(
             ]
     columns = ["stage", "cells", "series", "step", "value"]
     return pd.concat(rows, ignore_index=True) if rows else pd.DataFrame(columns=columns)
+
+
+def _relative(main: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """Return gains as shares of the control's score."""
+    rows = main[main["difference"].notna()].reset_index(drop=True)
+    made = rows[["cell", *names, "metric", "n_pairs"]]
+    made = made.assign(arm_score=rows["estimate"])
+    made["control_score"] = rows["estimate"] - rows["difference"]
+    for end, name in (("", "estimate"), ("_low", "low"), ("_high", "high")):
+        made[name] = rows[f"difference{end}"] / made["control_score"]
+    return made
+
+
+def _structures(main: pd.DataFrame, names: list[str], structures: Sequence[str]) -> pd.DataFrame:
+    """Return the masks of each arm's largest budget, where masks were scored."""
+    if not structures:
+        return pd.DataFrame(columns=list(COLUMNS["structures"]))
+    arms = main[main["label_fraction"] == main["label_fraction"].max()]
+    rows = []
+    for arm in arms[["cell", *names]].to_dict("records"):
+        for place, structure in enumerate(("background", *structures)):
+            counts = {"n_volumes": 200, "n_missed": place, "n_invented": 0}
+            for metric, level in (("dice", 0.9), ("hausdorff_95_mm", 2.3)):
+                ends = {"estimate": level - place / 100, "low": level - 0.04, "high": level + 0.03}
+                rows.append(arm | {"structure": structure, "metric": metric} | ends | counts)
+    return pd.DataFrame(rows)
 
 
 def _comparisons(main: pd.DataFrame, names: list[str], info: StudyInfo) -> pd.DataFrame:
@@ -377,11 +525,89 @@ def _at_largest(
     costs["images_seen"] = 40_000 * (1 + number)
     costs["training_seconds"] = 37.0 * 2 ** (1 + number)
     return {
+        "sweeps": _sweeps(base, prevalence),
+        "spent": _spent(base),
         "costs": costs,
         "pooled": pooled,
         "encoders": encoders,
         "subgroups": pd.concat(groups, ignore_index=True),
         "reliability": pd.concat(bins, ignore_index=True),
+    }
+
+
+def _sweeps(base: pd.DataFrame, prevalence: float) -> pd.DataFrame:
+    """Return curves of equal variances, an arm a little better than the one before it."""
+    parts = []
+    at = np.linspace(0, 1, 21)
+    odds = np.linspace(0, 0.5, 21)
+    for number, arm in enumerate(base.to_dict("records")):
+        roc = at ** (1 / (3 + 0.3 * number))
+        drawn = {
+            "roc": (at, roc),
+            "precision_recall": (at[1:], prevalence + (1 - prevalence) * (1 - at[1:]) / 2),
+            "net_benefit": (odds, prevalence * (1 - odds / (0.5 + 0.02 * number))),
+            "benefit_of_all": (odds, prevalence - (1 - prevalence) * odds / (1 - odds)),
+        }
+        for name, (x, y) in drawn.items():
+            made = pd.DataFrame({**arm, "curve": name, "at": x, "estimate": y})
+            parts.append(made.assign(low=y - 0.02, high=y + 0.02))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _spent(base: pd.DataFrame) -> pd.DataFrame:
+    """Return what every arm took, embeddings shared by nobody, and the sum of it."""
+    kinds = {"pretrain": (3, 400.0), "embed": (3, 12.0), "adapt": (30, 45.0)}
+    rows = [
+        {**arm, "kind": kind, "n_stages": n, "seconds": seconds}
+        for arm in base.to_dict("records")
+        for kind, (n, seconds) in kinds.items()
+    ]
+    made = pd.DataFrame(rows)
+    whole = made.groupby("kind", sort=False)[["n_stages", "seconds"]].sum().reset_index()
+    return pd.concat([made, whole], ignore_index=True)
+
+
+def _parts(info: StudyInfo) -> pd.DataFrame:
+    """Return the sides of every fold and the whole cohort."""
+    sizes = {"test": (3338, 2489, 371), "train": (6677, 4977, 742)}
+    rows = [{"part": "all", "n_images": 10015, "n_patients": 7466, "n_positives": 1113}]
+    rows += [
+        {"fold": fold, "part": part, "n_images": n, "n_patients": units, "n_positives": positives}
+        for fold in info.folds
+        for part, (n, units, positives) in sizes.items()
+    ]
+    return pd.DataFrame(rows)[["fold", "part", "n_images", "n_patients", "n_positives"]]
+
+
+def _ranked(main: pd.DataFrame, names: list[str], info: StudyInfo) -> dict[str, pd.DataFrame]:
+    """Return ranks and pairs of the arms that share all levels but those of pretraining."""
+    seeing = main[~main["method"].isin(REFERENCES)]
+    ends = seeing["label_fraction"].isin(
+        [seeing["label_fraction"].min(), seeing["label_fraction"].max()]
+    )
+    shared = [name for name in names if name not in ("method", *OF_PRETRAINING)]
+    ranks, pairs = [], []
+    for family, (_, own) in enumerate(seeing[ends].groupby(shared, dropna=False)):
+        if len(own) < 2:
+            continue
+        own = own.reset_index(drop=True)
+        place = own[["cell", *names]].assign(metric="auc", family=family, n_arms=len(own))
+        place["mean_rank"] = own["estimate"].rank(ascending=False)
+        refused = None if len(own) > 2 and len(info.folds) > 2 else "2 folds are too few"
+        critical = np.nan if refused else 0.6 * len(own)
+        place = place.assign(n_folds=len(info.folds), friedman_p=0.03 if not refused else np.nan)
+        ranks.append(place.assign(critical_difference=critical, refused=refused))
+        for i, j in combinations(range(len(own)), 2):
+            gap = own["estimate"][i] - own["estimate"][j]
+            row = {**place[["cell", *names]].iloc[i], "other": own["cell"][j], "metric": "auc"}
+            row |= {"difference": gap, "low": gap - 0.01, "high": gap + 0.01, "n_pairs": 6}
+            pairs.append(row | {"p": np.exp(-abs(gap) * 150), "refused": None})
+    if not ranks:
+        return {}
+    found = pd.DataFrame(pairs)
+    return {
+        "ranks": pd.concat(ranks, ignore_index=True),
+        "pairs": found.assign(p_holm=np.minimum(1, 3 * found["p"])),
     }
 
 

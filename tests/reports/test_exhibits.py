@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.collections import Collection, PathCollection
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.text import Text
 
 from ablations.table import TrialTable
@@ -60,10 +65,16 @@ STUDIES: Mapping[str, Mapping[str, object]] = {
         "folds": 1,
         "draws": 1,
     },
-    "names on the axis": {"fractions": (0.1, 1.0), "factors": {"backbone": 4}, "lost_cells": (2,)},
+    "names on the axis, masks, numbers of volumes": {
+        "fractions": (6, 24),
+        "factors": {"backbone": 4},
+        "lost_cells": (2,),
+        "structures": ("anterior", "posterior"),
+    },
 }
 
 
+PICTURED = ("two methods and two references",)
 SEARCH = "a search"
 
 
@@ -81,9 +92,15 @@ Studies = Mapping[str, TrialTable]
 
 
 @pytest.fixture(scope="module")
-def studies(make_table: Callable[..., TrialTable], search_table: TrialTable) -> Studies:
+def studies(
+    make_table: Callable[..., TrialTable],
+    search_table: TrialTable,
+    pictured: Callable[[TrialTable], TrialTable],
+) -> Studies:
     """Return the table of every study, made once."""
-    return {name: make_table(**made) for name, made in STUDIES.items()} | {SEARCH: search_table}
+    made = {name: make_table(**made) for name, made in STUDIES.items()}
+    looked = {name: pictured(made[name]) for name in PICTURED}
+    return made | looked | {SEARCH: search_table}
 
 
 @pytest.fixture(scope="module", params=[*STUDIES, SEARCH])
@@ -124,7 +141,11 @@ def known_numbers(frame: pd.DataFrame) -> set[str]:
     values = np.unique(values[np.isfinite(values)])
     forms = ("{:.0f}", "{:.1f}", "{:.2f}", "{:.3f}", "{:.4f}", "{:+.3f}")
     known = {form.format(value).replace("-", "−") for value in values for form in forms}
-    known |= {f"{100 * value:.0f}".replace("-", "−") for value in values}
+    known |= {f"{100 * value:.{n}f}".replace("-", "−") for value in values for n in (0, 1)}
+    times = frame.filter(like="seconds").to_numpy(float).ravel()
+    known |= {f"{x / 60:.0f}" for x in times} | {f"{x / 3600:.1f}" for x in times}
+    words = frame.select_dtypes(exclude=["number", "bool"]).astype(object).to_numpy().ravel()
+    known |= {n for text in set(words) if isinstance(text, str) for n in NUMBER.findall(text)}
     return known | {"0.001"}  # the bound of a p-value
 
 
@@ -177,7 +198,7 @@ def test_every_panel_of_a_figure_shows_something(pages: list[Page]) -> None:
     for page in pages:
         for axes in page.figure.axes:
             has_lines = any(len(line.get_xdata()) for line in axes.lines)
-            assert has_lines or axes.patches, page.exhibit.name
+            assert has_lines or axes.patches or axes.images, page.exhibit.name
 
 
 @pytest.mark.parametrize(
@@ -201,9 +222,9 @@ def test_every_number_of_a_printed_table_is_in_its_frame(table: TrialTable) -> N
     for exhibit in (e for e in exhibits if isinstance(e, TableExhibit)):
         frame = exhibit.frame(table)
         grid = exhibit.grid(frame, table.info)
-        printed = [
-            line for row in grid.rows for entry in row[grid.n_labels :] for line in entry.lines
-        ]
+        fields = [row[grid.n_labels :] or row for row in grid.rows]
+        printed = [line for row in fields for entry in row for line in entry.lines]
+        printed += grid.notes
         numbers = {n for line in printed for n in NUMBER.findall(line)}
         assert numbers <= known_numbers(frame), (exhibit.name, numbers - known_numbers(frame))
         assert numbers or exhibit.name == "missing", exhibit.name
@@ -218,6 +239,56 @@ def test_every_number_beside_a_forest_is_in_its_frame(pages: list[Page]) -> None
             numbers = {n for note in shown for n in NUMBER.findall(note)}
             assert numbers
             assert numbers <= known_numbers(page.frame), page.exhibit.name
+
+
+# Places that arrange rows and fields, and say no number.
+ARRANGED = {
+    **dict.fromkeys(("comparisons", "subgroups", "camera", "search_importance"), "y"),
+    "ranking": "y",
+}
+
+
+def drawn_numbers(page: Page, axes: Axes) -> Iterator[float]:
+    """Yield what the artists of a panel draw in the units of its data."""
+    arranged = "xy" if page.exhibit.name.startswith("matrix") else ARRANGED
+    arranged = arranged if isinstance(arranged, str) else arranged.get(page.exhibit.name, "")
+    for artist in (*axes.lines, *axes.collections, *axes.patches):
+        across, up = artist.get_transform().contains_branch_seperately(axes.transData)
+        points = corners(artist, axes)
+        for is_data, column, name in ((across, 0, "x"), (up, 1, "y")):
+            if is_data and name not in arranged and len(points):
+                yield from points[:, column]
+
+
+def corners(artist: Artist, axes: Axes) -> np.ndarray:
+    """Return the points (n, 2) of a line, a band, a scatter or a rectangle."""
+    if isinstance(artist, Line2D):
+        return np.asarray(artist.get_xydata(), float)
+    if isinstance(artist, PathCollection):
+        return np.asarray(artist.get_offsets(), float)
+    if isinstance(artist, Patch):
+        return np.asarray(artist.get_patch_transform().transform(artist.get_path().vertices))
+    assert isinstance(artist, Collection)
+    return np.vstack([path.vertices for path in artist.get_paths()] or [np.empty((0, 2))])
+
+
+def test_every_point_that_is_drawn_is_in_the_frame(pages: list[Page]) -> None:
+    for page in pages:
+        frame, info = page.frame, page.table.info
+        held = frame.select_dtypes(["number", "bool"]).to_numpy(float).ravel()
+        chance = info.metric(info.main_metric).chance or 0
+        known = {f"{x:.9g}" for x in (*held, *-held, 0, 1, info.rope, -info.rope, chance)}
+        for axes in page.figure.axes:
+            shown = {f"{x:.9g}" for x in drawn_numbers(page, axes) if np.isfinite(x)}
+            assert shown <= known, (page.exhibit.name, sorted(shown - known)[:5])
+
+
+def test_every_number_that_is_written_into_a_panel_is_in_the_frame(pages: list[Page]) -> None:
+    for page in pages:
+        known = known_numbers(page.frame)
+        for axes in page.figure.axes:
+            shown = {n for text in axes.texts for n in NUMBER.findall(text.get_text())}
+            assert shown <= known, (page.exhibit.name, shown - known)
 
 
 @pytest.mark.parametrize("study", STUDIES)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from melssl.data.cohort import Cohort
+from melssl.data.media.base import Medium
+from melssl.data.media.image import ImageMedium
 from melssl.settings import Settings
 
 
@@ -19,6 +21,11 @@ class SourceConfig(Settings):
     label: ClassVar[str]
     source: str
     root: Path | None = None
+
+    @property
+    def medium(self) -> Medium:
+        """What its samples are, and how they are decoded; images unless a source says otherwise."""
+        return ImageMedium()
 
     @abstractmethod
     def load(self, cache: Path) -> Cohort:

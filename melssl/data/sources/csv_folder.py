@@ -1,4 +1,4 @@
-"""Any CSV file with one row per image, by column names."""
+"""Any CSV file with one row per sample, by column names: images, and what other files hold."""
 
 from __future__ import annotations
 
@@ -21,18 +21,17 @@ from melssl.data.tables import (
 from melssl.errors import CohortError
 
 
-class CsvFolder(SourceConfig):
-    """A table below the root that names image files, patients and labels.
+class TableSource(SourceConfig):
+    """A table below the root that names files, patients and labels; a subclass per kind of file.
 
     Files are ``root / images / (image_column + suffix)``. ``classes`` gives the labels in order
     (default: those found, sorted, numbers as numbers); ``positive`` makes the outcome binary, that
     label against the rest. Without ``label_column`` nothing is labelled; without
-    ``patient_column`` each image counts as a patient of its own, which the cohort notes.
+    ``patient_column`` each sample counts as a patient of its own, which the cohort notes.
     ``lesion_column`` and ``split_column`` name the lesion and an official split, for the audit.
     """
 
-    label: ClassVar[str] = "CSV file"
-    source: Literal["csv_folder"] = "csv_folder"
+    one: ClassVar[str] = "image"
     csv: str = "index.csv"
     image_column: str = "image"
     images: str = ""
@@ -58,6 +57,11 @@ class CsvFolder(SourceConfig):
             raise ValueError(f"the cohort has its own columns {taken}: rename them in the CSV file")
         return columns
 
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _as_in_the_file(cls, label: object) -> object:
+        return str(label) if isinstance(label, int) else label  # --set reads 1 as a number
+
     @model_validator(mode="after")
     def _told_apart(self) -> Self:
         taken = sorted(set(self._known()) & {*self.clinical, *self.acquisition})
@@ -66,16 +70,16 @@ class CsvFolder(SourceConfig):
         return self
 
     def load(self, cache: Path) -> Cohort:
-        """Return the checked cohort; ``cache`` is not used."""
-        root = existing_root(self.source, self.root)
+        """Return the checked cohort; ``cache`` is for what does not lie in files of its own."""
         table = self._table()
+        root, paths = self.files(table, cache)
         target, classes = self._target(table)
         names = table[self.image_column]
         patients = table[self.patient_column] if self.patient_column else names
         frame = pd.DataFrame(
             {
                 "sample_id": names,
-                "path": names.map(self._path),
+                "path": paths,
                 "patient_id": patients,
                 "target": target,
             }
@@ -85,18 +89,24 @@ class CsvFolder(SourceConfig):
         for column in (*self.clinical, *self.acquisition):
             frame[column] = _typed(blank(table[column], self.missing_values))
         frame, left_out = keep_existing(frame, root, self.missing_files)
-        alone = () if self.patient_column else ("no patient column: one image is one patient",)
+        alone = (
+            () if self.patient_column else (f"no patient column: one {self.one} is one patient",)
+        )
         return Cohort(
             name=self.source,
             root=root,
             frame=frame.assign(bytes=file_bytes(frame["path"], root)),
             classes=classes,
-            patient_unit=self.patient_unit if self.patient_column else "image",
+            patient_unit=self.patient_unit if self.patient_column else self.one,
             clinical=self.clinical,
             acquisition=("bytes", *self.acquisition),
             notes=(*alone, *left_out),
             has_images=self.missing_files != "keep",
         )
+
+    def files(self, table: pd.DataFrame, cache: Path) -> tuple[Path, pd.Series]:
+        """Return a folder, and the path below it of every row's file."""
+        return existing_root(self.source, self.root), table[self.image_column].map(self._path)
 
     def _known(self) -> dict[str, str]:
         """Return the cohort's columns of lesion and split, and their names in the table."""
@@ -132,6 +142,13 @@ class CsvFolder(SourceConfig):
         target = encode(labels, index)
         keep_empty = self.empty_label == "unlabelled"
         return target.mask(labels == "", UNLABELLED) if keep_empty else target, known
+
+
+class CsvFolder(TableSource):
+    """A table below the root that names image files, patients and labels."""
+
+    label: ClassVar[str] = "CSV file"
+    source: Literal["csv_folder"] = "csv_folder"
 
 
 def _ordered(labels: set[str]) -> tuple[str, ...]:

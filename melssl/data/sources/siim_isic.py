@@ -34,14 +34,15 @@ class SiimIsic(SourceConfig):
     """Melanoma against benign in ``train.csv``, ``test.csv``, ``jpeg/train``, ``jpeg/test``.
 
     ``test_images="unlabelled"`` adds the test images with target -1 (other patients, for
-    pretraining). ``sizes_csv`` names a table below the root with ``image_name, width, height``;
+    pretraining); ``"only"`` gives nothing but them, for a submission. ``sizes_csv`` names a table
+    below the root with ``image_name, width, height``;
     ``marks_csv`` one with ``image_name, tfrecord``, whose images marked -1 are duplicates and are
     left out. Both may be one file. The second image of each official duplicate is always left out.
     """
 
     label: ClassVar[str] = "SIIM-ISIC 2020"
     source: Literal["siim_isic"] = "siim_isic"
-    test_images: Literal["leave_out", "unlabelled"] = "leave_out"
+    test_images: Literal["leave_out", "unlabelled", "only"] = "leave_out"
     missing_files: MissingFiles = "refuse"
     sizes_csv: str | None = None
     marks_csv: str | None = None
@@ -49,8 +50,11 @@ class SiimIsic(SourceConfig):
     def load(self, cache: Path) -> Cohort:
         """Return the checked cohort; ``cache`` is not used."""
         root = existing_root(self.source, self.root)
-        with_test = self.test_images == "unlabelled"
-        people = _people(root, with_test=with_test, marks_csv=self.marks_csv)
+        if self.test_images == "only":
+            people = _tested(root)
+        else:
+            with_test = self.test_images == "unlabelled"
+            people = _people(root, with_test=with_test, marks_csv=self.marks_csv)
         frame, left_out = keep_existing(people.frame, root, self.missing_files)
         frame = frame.assign(bytes=file_bytes(frame["path"], root))
         notes = people.notes
@@ -110,6 +114,12 @@ def _people(root: Path, *, with_test: bool, marks_csv: str | None) -> _People:
         notes.append(f"{len(test)} test images added without label")
     declared = (*_listed_pairs(tables), *_lesion_pairs(tables))
     return _People(frame=frame.reset_index(drop=True), notes=tuple(notes), declared=declared)
+
+
+def _tested(root: Path) -> _People:
+    table = read_tables("siim_isic", root, {TEST: PERSON})[TEST]
+    frame = _rows(table, "jpeg/test").assign(target=UNLABELLED)
+    return _People(frame=frame, notes=(), declared=())
 
 
 def _tables(root: Path, *, with_test: bool, marks_csv: str | None) -> dict[str, pd.DataFrame]:

@@ -11,6 +11,7 @@ from melssl.evaluation.protocols.linear_probe import LinearProbe
 from melssl.evaluation.protocols.partial_fine_tune import PartialFineTune
 from melssl.evaluation.protocols.patient_set import PatientSet
 from melssl.evaluation.protocols.pseudo_labels import PseudoLabels
+from melssl.evaluation.protocols.segmentation import Segmentation
 
 PROTOCOLS: dict[str, type[Protocol]] = {
     "linear_probe": LinearProbe,
@@ -21,4 +22,5 @@ PROTOCOLS: dict[str, type[Protocol]] = {
     "fusion": Fusion,
     "patient_set": PatientSet,
     "pseudo_labels": PseudoLabels,
+    "segmentation": Segmentation,
 }

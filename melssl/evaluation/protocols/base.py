@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -16,6 +16,7 @@ from melssl.data.cohort import Cohort
 from melssl.data.images import Images
 from melssl.errors import CohortError, PatientOverlapError, SplitError
 from melssl.evaluation.predictions import Predictions
+from melssl.frame import Frame
 from melssl.seeding import Seed
 from melssl.settings import Json, Settings
 from melssl.space import Dimension
@@ -23,7 +24,11 @@ from melssl.training.devices import Rank
 from melssl.training.loop import Listener, TrainLog
 from melssl.training.optim import TrainSpec
 
+if TYPE_CHECKING:
+    from melssl.data.masks import Masks
+
 Reads = Literal["embeddings", "layers", "weights"]
+Judges = Literal["classes", "masks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +40,9 @@ class Evidence:
     fold's training patients, without labels; ``patient`` (N,) of str. ``embeddings`` (N, D) is
     given to protocols that read embeddings, ``layers``, one (N, D_l) per layer, to those that read
     layers, ``backbone`` builds the encoder for those that read weights; ``metadata`` returns the
-    features (N, F) of the columns it is asked for; ``encoder_saw_labels`` says that the encoder was
-    trained on the labels of the budget.
+    features (N, F) of the columns it is asked for; ``masks`` shows those of the budget's rows, of
+    the ``structures``, to protocols that judge masks; ``encoder_saw_labels`` says that the encoder
+    was trained on the labels of the budget.
 
     Raises:
         SplitError: rows and labels of the budget differ in number, or one has no label.
@@ -54,10 +60,12 @@ class Evidence:
     embeddings: np.ndarray | None
     backbone: Callable[[], Backbone]
     images: Images
-    image_px: int
+    frame: Frame
     rank: Rank
     layers: tuple[np.ndarray, ...] = ()
     metadata: Callable[[tuple[str, ...]], np.ndarray] | None = None
+    masks: Masks | None = None
+    structures: tuple[str, ...] = ()
     encoder_saw_labels: bool = False
     state_file: Path | None = None
     checkpoint_seconds: float = 60.0
@@ -121,23 +129,43 @@ class Evidence:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """Class probabilities of the test rows (n_test, K), what was logged, and what was chosen."""
+class Judgement:
+    """What was logged while judging, and what was chosen; a subclass says what of the test rows."""
 
-    probability: np.ndarray
     log: TrainLog = field(default_factory=TrainLog)
     chosen: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict(Judgement):
+    """Class probabilities of the test rows (n_test, K)."""
+
+    probability: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmented(Judgement):
+    """A mask for each of the test rows in order, (D, S, S) uint8: 0 is background.
+
+    ``fresh`` names the weights of the decoder, which no pretraining has touched.
+    """
+
+    labels: Sequence[np.ndarray]
+    fresh: tuple[str, ...] = ()
 
 
 class Protocol(Settings):
     """Settings of a protocol and how it judges; a subclass each, named by its field ``name``.
 
-    ``reads`` says what it wants of the encoder. One that trains has a ``training_spec``, an epoch
-    of which passes the budget's images or, by ``epoch_of``, its patients.
+    ``reads`` says what it wants of the encoder, ``judges`` what it says of a test sample: a class
+    (``judge`` returns a Verdict) or a mask (it returns what it Segmented). One that trains has a
+    ``training_spec``, an epoch of which passes the budget's images or, by ``epoch_of``, its
+    patients.
     """
 
     label: ClassVar[str]
     reads: ClassVar[Reads]
+    judges: ClassVar[Judges] = "classes"
     epoch_of: ClassVar[Literal["images", "patients"]] = "images"
     name: str
     threshold_folds: int = Field(
@@ -167,9 +195,9 @@ class Protocol(Settings):
         """Return how the pretrained backbone is built for this protocol; its weights all fit."""
         return config
 
-    def check(self, config: BackboneConfig, image_px: int, cohort: Cohort) -> None:
+    def check(self, config: BackboneConfig, frame: Frame, cohort: Cohort) -> None:
         """Refuse, before anything is trained, what this backbone or cohort cannot give."""
 
     @abstractmethod
-    def judge(self, evidence: Evidence) -> Verdict:
+    def judge(self, evidence: Evidence) -> Judgement:
         """Fit on the budget's labels, score the test rows."""

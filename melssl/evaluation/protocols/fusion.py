@@ -12,6 +12,7 @@ from melssl.data.cohort import Cohort
 from melssl.evaluation.metadata import CLINICAL, metadata_columns
 from melssl.evaluation.protocols.base import Evidence
 from melssl.evaluation.protocols.probe import Probe
+from melssl.frame import Frame
 
 
 class Fusion(Probe):
@@ -29,7 +30,7 @@ class Fusion(Probe):
         (CLINICAL,), min_length=1, description="columns, or clinical or acquisition"
     )
 
-    def check(self, config: BackboneConfig, image_px: int, cohort: Cohort) -> None:
+    def check(self, config: BackboneConfig, frame: Frame, cohort: Cohort) -> None:
         """Refuse columns that the cohort does not have."""
         metadata_columns(cohort, self.columns)
 

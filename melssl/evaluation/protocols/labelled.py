@@ -11,6 +11,7 @@ from torch import Tensor
 
 from melssl.data.images import Images
 from melssl.data.views import ViewRecipe, apply_view
+from melssl.frame import Frame
 from melssl.seeding import Seed
 from melssl.training.devices import Rank
 
@@ -19,7 +20,7 @@ Sampling = Literal["natural", "balanced"]
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Views (B, 3, S, S) and their classes (B,).
+    """Views (B, C, S, S) or (B, C, D, S, S) and their classes (B,).
 
     Where views are mixed, ``share`` of each shows its ``target``, and the rest its ``other`` (B,).
     """
@@ -43,7 +44,7 @@ class LabelledFeed:
     rows: np.ndarray
     target: np.ndarray
     recipe: ViewRecipe
-    image_px: int
+    frame: Frame
     sampling: Sampling = "natural"
     mixup_alpha: float = 0.0
 
@@ -58,7 +59,7 @@ class LabelledFeed:
             places = self._balanced(len(places), draw.child("sampling"))
         share = rank.share(len(places))
         params = self.recipe.sample(
-            len(places), self.images.size_px, draw.child("view").torch(), size_px=self.image_px
+            len(places), self.images.frame, draw.child("view").torch(), size=self.frame
         )
         mine = places[share]
         pixels = self.images.batch(self.rows[mine]).to(rank.device)

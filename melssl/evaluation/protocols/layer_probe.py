@@ -13,6 +13,7 @@ from melssl.errors import SpecError
 from melssl.evaluation.layers import layer_widths
 from melssl.evaluation.protocols.base import Evidence, Reads
 from melssl.evaluation.protocols.probe import Probe
+from melssl.frame import Frame
 from melssl.settings import Json
 
 
@@ -42,10 +43,10 @@ class LayerProbe(Probe):
         """Return the width; the layer is not in the key, so all layers share one pass."""
         return {"layers": self.width}
 
-    def check(self, config: BackboneConfig, image_px: int, cohort: Cohort) -> None:
+    def check(self, config: BackboneConfig, frame: Frame, cohort: Cohort) -> None:
         """Refuse a layer that the backbone does not have."""
         if self.layer > 1:
-            self._refuse_beyond(len(layer_widths(config, image_px, self.width)))
+            self._refuse_beyond(len(layer_widths(config, frame, self.width)))
 
     def blocks(self, evidence: Evidence) -> tuple[np.ndarray, ...]:
         """Return the features of the layer."""

@@ -13,6 +13,7 @@ from melssl.backbones.base import BackboneConfig
 from melssl.data.cohort import Cohort
 from melssl.evaluation.protocols.classifier import Freedom, last_stages
 from melssl.evaluation.protocols.tuning import Tuning
+from melssl.frame import Frame
 
 
 class PartialFineTune(Tuning):
@@ -30,13 +31,13 @@ class PartialFineTune(Tuning):
         """Return what of the encoder learns."""
         return replace(super().freedom(), last_stages=self.last_stages)
 
-    def check(self, config: BackboneConfig, image_px: int, cohort: Cohort) -> None:
+    def check(self, config: BackboneConfig, frame: Frame, cohort: Cohort) -> None:
         """Refuse more stages than the backbone has."""
-        super().check(config, image_px, cohort)
-        _refuse_beyond(config, image_px, self.last_stages)
+        super().check(config, frame, cohort)
+        _refuse_beyond(config, frame, self.last_stages)
 
 
 @cache
-def _refuse_beyond(config: BackboneConfig, image_px: int, n: int) -> None:
+def _refuse_beyond(config: BackboneConfig, frame: Frame, n: int) -> None:
     with torch.random.fork_rng(devices=[]):
-        last_stages(config.build(image_px), n)
+        last_stages(config.build(frame), n)

@@ -15,6 +15,7 @@ from melssl.evaluation.metadata import metadata_columns
 from melssl.evaluation.protocols.base import Evidence, Protocol, Reads, Verdict
 from melssl.evaluation.protocols.probe import Inputs
 from melssl.evaluation.protocols.set_head import NO_LOSS, Album, SetClassifier, SetFeed, groups
+from melssl.frame import Frame
 from melssl.space import Dimension
 from melssl.training.loop import fit
 from melssl.training.optim import TrainSpec
@@ -68,7 +69,7 @@ class PatientSet(Protocol):
         """Return the schedule of the head, an epoch of which passes the budget's patients."""
         return self.training
 
-    def check(self, config: BackboneConfig, image_px: int, cohort: Cohort) -> None:
+    def check(self, config: BackboneConfig, frame: Frame, cohort: Cohort) -> None:
         """Refuse columns that the cohort does not have."""
         if self.columns:
             metadata_columns(cohort, self.columns)

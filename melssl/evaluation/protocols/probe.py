@@ -125,11 +125,19 @@ def fitted(
     weight: np.ndarray | None = None,
 ) -> np.ndarray:
     """Fit on ``x`` (n, D), which count ``weight`` (n,), and return (len(test), K)."""
-    model = LogisticRegression(C=strength / x.shape[1], max_iter=2000)
-    model.fit(x, target, sample_weight=weight)
+    model = regression(x, target, strength, weight)
     probability = np.zeros((len(test), n_classes))
     probability[:, model.classes_] = model.predict_proba(test)
     return probability
+
+
+def regression(
+    x: np.ndarray, target: np.ndarray, strength: float, weight: np.ndarray | None = None
+) -> LogisticRegression:
+    """Return the logistic regression on ``x`` (n, D), which count ``weight`` (n,)."""
+    model = LogisticRegression(C=strength / x.shape[1], max_iter=2000)
+    model.fit(x, target, sample_weight=weight)
+    return model
 
 
 def _log_loss(

@@ -26,6 +26,7 @@ from melssl.evaluation.protocols.classifier import (
 )
 from melssl.evaluation.protocols.labelled import LabelledFeed, Sampling
 from melssl.evaluation.selection import validation_split
+from melssl.frame import Frame
 from melssl.settings import Later
 from melssl.space import Dimension
 from melssl.training.best import Score
@@ -112,7 +113,7 @@ class Tuning(Protocol):
             )
         return config.replace(drop_path=self.drop_path)
 
-    def check(self, config: BackboneConfig, image_px: int, cohort: Cohort) -> None:
+    def check(self, config: BackboneConfig, frame: Frame, cohort: Cohort) -> None:
         """Refuse a drop path that the backbone does not have."""
         self.backbone_config(config)
 
@@ -128,10 +129,10 @@ class Tuning(Protocol):
         return Classifier(backbone, n_classes, objective, self.freedom())
 
     def feed(
-        self, images: Images, rows: np.ndarray, target: np.ndarray, image_px: int
+        self, images: Images, rows: np.ndarray, target: np.ndarray, frame: Frame
     ) -> LabelledFeed:
         """Return the batches of the images at ``rows`` (n,) with their labels (n,)."""
-        how = (self.views, image_px, self.sampling, self.mixup_alpha)
+        how = (self.views, frame, self.sampling, self.mixup_alpha)
         return LabelledFeed(images, rows, target, *how)
 
     def judge(self, evidence: Evidence) -> Verdict:
@@ -143,7 +144,7 @@ class Tuning(Protocol):
             model = self.classifier(evidence.backbone(), target, evidence.n_classes)
         log = fit(
             model,
-            self.feed(evidence.images, rows, target, evidence.image_px),
+            self.feed(evidence.images, rows, target, evidence.frame),
             self.training,
             evidence.seed.child("fine_tune"),
             evidence.rank,
@@ -166,8 +167,8 @@ class Tuning(Protocol):
 
 def _probability(model: nn.Module, evidence: Evidence, rows: np.ndarray) -> np.ndarray:
     assert isinstance(model, Classifier)
-    device, size = evidence.rank.device, evidence.image_px
-    logits = encode(model, model.logits, evidence.images, rows, size, device)
+    device, frame = evidence.rank.device, evidence.frame
+    logits = encode(model, model.logits, evidence.images, rows, frame, device)
     probability: np.ndarray = softmax(logits.astype(np.float64), axis=1)
     return probability
 

@@ -20,6 +20,7 @@ from PIL import Image
 from melssl.data import pixel_build
 from melssl.data.cohort import Cohort
 from melssl.data.decode import decode
+from melssl.data.media import image
 from melssl.data.pixels import PixelStore, store_key
 from melssl.errors import ArtifactError, CorruptFileError, SpecError
 
@@ -222,16 +223,16 @@ BUILDER = """
 import sys, time
 from pathlib import Path
 import pandas as pd
-from melssl.data import pixel_build
+from melssl.data.media import image
 from melssl.data.cohort import Cohort
 from melssl.data.pixels import PixelStore
 
 images, store, pause_s = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
-quick = pixel_build.decode
+quick = image.decode
 def slow(*arguments):
     time.sleep(pause_s)
     return quick(*arguments)
-pixel_build.decode = slow
+image.decode = slow
 names = sorted(path.stem for path in images.iterdir())
 columns = {"sample_id": names, "path": [name + ".png" for name in names], "patient_id": names}
 frame = pd.DataFrame(columns | {"target": 0})
@@ -267,7 +268,7 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(
 
     decoded = []
     monkeypatch.setattr(
-        pixel_build, "decode", lambda path, *rest: (decoded.append(path), decode(path, *rest))[1]
+        image, "decode", lambda path, *rest: (decoded.append(path), decode(path, *rest))[1]
     )
     _build(cohort, tmp_path / "killed")
     assert len(decoded) == 256 - sum(stop - start for start, stop, _ in saved)
@@ -302,7 +303,7 @@ def test_a_build_stopped_before_its_manifest_is_finished_without_decoding(
         with pytest.raises(ZeroDivisionError):
             _build(cohort, tmp_path / "store")
     assert (tmp_path / "store/pixels.npy").exists()
-    monkeypatch.setattr(pixel_build, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(image, "decode", lambda *_: 1 / 0)
     PixelStore.open(_build(cohort, tmp_path / "store").directory, verify=True)
 
 
@@ -323,7 +324,7 @@ def test_two_builders_at_once_agree_and_only_one_decodes(
     cohort = _cohort(tmp_path / "images", n=150)
     decoded = []
     monkeypatch.setattr(
-        pixel_build, "decode", lambda path, *rest: (decoded.append(path), decode(path, *rest))[1]
+        image, "decode", lambda path, *rest: (decoded.append(path), decode(path, *rest))[1]
     )
     with ThreadPoolExecutor(2) as pool:
         builds = [pool.submit(_build, cohort, tmp_path / "store") for _ in range(2)]
@@ -348,7 +349,7 @@ def test_a_store_that_does_not_fit_on_the_disk_is_refused_before_decoding(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(pixel_build.os, "posix_fallocate", full)
-    monkeypatch.setattr(pixel_build, "decode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(image, "decode", lambda *_: pytest.fail("decoded"))
     with pytest.raises(ArtifactError, match=r"0\.0 GB cannot be reserved .*No space left"):
         _build(_cohort(tmp_path / "images"), tmp_path / "store")
 

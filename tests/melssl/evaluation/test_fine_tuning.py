@@ -30,6 +30,7 @@ from melssl.evaluation.protocols.classifier import (
 from melssl.evaluation.protocols.fine_tune import FineTune
 from melssl.evaluation.protocols.labelled import LabelledBatch, LabelledFeed
 from melssl.evaluation.protocols.partial_fine_tune import PartialFineTune
+from melssl.frame import Frame
 from melssl.pipeline import execute
 from melssl.prepared import Prepared
 from melssl.seeding import Seed
@@ -58,7 +59,7 @@ def built(name: str) -> Backbone:
 
 def feed(sampling: str = "natural", mixup_alpha: float = 0.0) -> LabelledFeed:
     rows, recipe = np.arange(len(TARGET)), VIEW_PRESETS["weak"]
-    return LabelledFeed(NoiseImages(16), rows, TARGET, recipe, 16, sampling, mixup_alpha)
+    return LabelledFeed(NoiseImages(16), rows, TARGET, recipe, Frame(16), sampling, mixup_alpha)
 
 
 def literal_loss(
@@ -181,7 +182,7 @@ def test_without_decay_all_weights_share_one_rate() -> None:
 
 def trained(model: Classifier, steps: int = 4) -> Classifier:
     spec = TrainSpec(epochs=steps, batch_size=16, lr=0.1)
-    images = replace(feed(), image_px=64)
+    images = replace(feed(), frame=Frame(64))
     fit(model, images, spec, Seed(0), CPU)
     return model
 
@@ -283,7 +284,7 @@ def interrupted(tmp_path: Path) -> Callable[[Freedom, bool], dict[str, torch.Ten
         state = tmp_path / "state.safetensors"
         state.unlink(missing_ok=True)
         spec = TrainSpec(epochs=6, batch_size=16, lr=0.1)
-        images = replace(feed("balanced", 0.2), image_px=64)
+        images = replace(feed("balanced", 0.2), frame=Frame(64))
         if stop:
             halted = Classifier(built("small_cnn"), 4, freedom=freedom)
             halt = halted.after_step

@@ -14,6 +14,7 @@ from melssl.evaluation.metadata import features, metadata_columns
 from melssl.evaluation.protocols.base import Evidence
 from melssl.evaluation.protocols.fusion import Fusion
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.frame import Frame
 from melssl.prepared import Prepared
 from melssl.seeding import Seed
 from melssl.spec import RunSpec
@@ -41,7 +42,7 @@ def evidence() -> Evidence:
         embeddings=IMAGE,
         backbone=torch.nn.Identity,
         images=NoiseImages(8),
-        image_px=8,
+        frame=Frame(8),
         rank=Rank(0, 1, torch.device("cpu")),
         metadata=lambda columns: TABLE,
     )
@@ -111,7 +112,7 @@ def test_acquisition_is_read_only_where_it_is_named(tiny: Prepared) -> None:
         embeddings=np.random.default_rng(0).normal(size=(n, 4)),
         backbone=torch.nn.Identity,
         images=NoiseImages(8),
-        image_px=8,
+        frame=Frame(8),
         rank=Rank(0, 1, torch.device("cpu")),
         metadata=metadata,
     )

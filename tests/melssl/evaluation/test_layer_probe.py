@@ -19,6 +19,7 @@ from melssl.errors import ArtifactError, SpecError
 from melssl.evaluation.layers import layer_widths, pooled, pooled_layers
 from melssl.evaluation.predictions import Predictions
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.frame import Frame
 from melssl.pipeline import execute
 from melssl.prepared import Prepared
 from melssl.settings import with_overrides
@@ -36,7 +37,7 @@ class Counted(Prepared):
         store, seen = super().images(), self.seen
 
         class Counting:
-            size_px = store.size_px
+            frame = store.frame
 
             def batch(self, rows: np.ndarray) -> torch.Tensor:
                 seen.extend(rows.tolist())
@@ -95,7 +96,7 @@ def test_no_layer_is_wider_than_another_needs_to_be(
 def test_a_probe_can_stand_at_every_stage_or_block(backbone: str, n_layers: int) -> None:
     config = backbone_config(backbone)
     before = torch.random.get_rng_state()
-    widths = layer_widths(config, 32, 1024)
+    widths = layer_widths(config, Frame(32), 1024)
     assert torch.equal(before, torch.random.get_rng_state())
     assert len(widths) == n_layers
     assert all(512 <= width <= 1024 for width in widths)
@@ -143,7 +144,7 @@ def test_what_is_stored_are_the_pooled_maps_of_the_pretrained_backbone(
     done = run(layered, tiny, tmp_path)
     backbone, _ = load_backbone(layered, done["pretrain"] / WEIGHTS)
     rows = np.arange(5)
-    params = VIEW_PRESETS["none"].sample(5, tiny.images().size_px, torch.Generator())
+    params = VIEW_PRESETS["none"].sample(5, tiny.images().frame, torch.Generator())
     with torch.inference_mode():
         images = apply_view(tiny.images().batch(rows), params)
         expected = pooled_layers(backbone.eval(), images, 100)

@@ -19,6 +19,7 @@ from melssl.evaluation.pooling import pooled_score
 from melssl.evaluation.predictions import Predictions
 from melssl.evaluation.protocols.base import Evidence
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.frame import Frame
 from melssl.methods import METHODS
 from melssl.methods.metadata import MetadataSettings
 from melssl.seeding import Seed
@@ -181,7 +182,7 @@ def out_of_fold(cohort: Cohort, columns: tuple[str, ...]) -> list[Predictions]:
             embeddings=encoded,
             backbone=lambda: pytest.fail("metadata needs no backbone"),
             images=NoiseImages(8),
-            image_px=8,
+            frame=Frame(8),
             rank=Rank(0, 1, torch.device("cpu")),
         )
         part = Predictions(

@@ -21,7 +21,7 @@ def binary(
     score = np.asarray(score, dtype=np.float64)
     plain = several(target, np.column_stack([1 - score, score]), [1 - prior, prior])
     camera = np.array([f"c{row % 2}" for row in range(len(score))], dtype=object)
-    return replace(plain, camera=camera, thresholds={95: 0.5, 90: 0.37})
+    return replace(plain, camera=camera, thresholds={95: 0.5, 90: 0.37}, per_patient=True)
 
 
 def several(
@@ -54,6 +54,10 @@ def random_several(seed: int = 0, n: int = 400, k: int = 4) -> Predictions:
     return several(target, np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True))
 
 
+OF_CLASSES = [
+    name for name, metric in METRICS.items() if metric.applies(2, cameras=True, patients=True)
+]
+OF_SAMPLES = [name for name in OF_CLASSES if not METRICS[name].per_patient]
 FOUR = binary([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
 
 
@@ -106,7 +110,7 @@ def test_scores_without_information_reach_the_stated_chance(name: str) -> None:
     assert METRICS[name](noise) == pytest.approx(chance, abs=0.01)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_better_scores_move_in_the_stated_direction(name: str) -> None:
     good, bad = (
         binary([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]),
@@ -171,7 +175,7 @@ def test_calibration_error_of_several_classes_reads_the_top_probability() -> Non
     assert METRICS["ece"](predictions) == pytest.approx((0.4 + 0.7) / 2)
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", OF_CLASSES)
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_order_of_rows_changes_not_a_bit(name: str, ties: bool) -> None:
     predictions = random_binary(ties=ties)
@@ -191,7 +195,7 @@ def test_a_class_without_a_test_image_leaves_the_class_wise_scores_undefined() -
     undefined = {name for name, score in scores.items() if math.isnan(score)}
     defined = {"brier", "ece", "log_loss"}
     defined |= {f"specificity_at_budget_threshold_{at}" for at in (95, 90)}
-    assert undefined == set(METRICS) - defined
+    assert undefined == set(OF_CLASSES) - defined
     some = score_all(several([0, 1, 1], [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]]))
     assert {name for name, score in some.items() if math.isnan(score)} == {
         "roc_auc",
@@ -207,7 +211,7 @@ def test_a_certain_mistake_costs_a_finite_log_loss() -> None:
 def test_binary_metrics_are_left_out_and_refused_for_several_classes() -> None:
     predictions = random_several()
     assert "partial_auc_80" not in score_all(predictions)
-    assert list(score_all(random_binary())) == list(METRICS)
+    assert list(score_all(random_binary())) == OF_CLASSES
     with pytest.raises(SpecError, match="expected a binary outcome, got 4 classes"):
         METRICS["partial_auc_80"](predictions)
 
@@ -282,7 +286,7 @@ def test_a_budget_threshold_decides_by_itself_and_not_by_the_test_curve(side: st
     assert math.isnan(METRICS[name](replace(FOUR, thresholds={90: 0.4})))
 
 
-@pytest.mark.parametrize("name", [n for n, m in METRICS.items() if m.weighted is not None])
+@pytest.mark.parametrize("name", OF_SAMPLES)  # a patient named twice is one
 def test_patient_weights_equal_repeated_rows(name: str) -> None:
     predictions = random_binary(5, n=120, ties=True)
     weights = np.random.default_rng(1).poisson(1, size=(5, len(predictions.patients)))

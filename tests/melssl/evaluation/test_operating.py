@@ -13,6 +13,7 @@ from melssl.evaluation.operating import operating_points, out_of_sample
 from melssl.evaluation.protocols.base import Evidence, Verdict
 from melssl.evaluation.protocols.knn import Knn
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.frame import Frame
 from melssl.seeding import Seed
 from melssl.training.calibration import NoiseImages
 from melssl.training.devices import Rank
@@ -39,7 +40,7 @@ def evidence() -> Evidence:
         embeddings=(rng.normal(size=(N, 20)) + TARGET[:, None] * 0.3).astype(np.float32),
         backbone=no_backbone,
         images=NoiseImages(16),
-        image_px=16,
+        frame=Frame(16),
         rank=Rank(0, 1, torch.device("cpu")),
     )
 

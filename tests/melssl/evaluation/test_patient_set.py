@@ -20,6 +20,7 @@ from melssl.evaluation.protocols.set_head import (
     SetFeed,
     groups,
 )
+from melssl.frame import Frame
 from melssl.seeding import Seed
 from melssl.training.calibration import NoiseImages
 from melssl.training.devices import Rank
@@ -62,7 +63,7 @@ def ugly_ducklings() -> tuple[Evidence, np.ndarray]:
         embeddings=x.astype(np.float32),
         backbone=torch.nn.Identity,
         images=NoiseImages(8),
-        image_px=8,
+        frame=Frame(8),
         rank=CPU,
     )
     return evidence, target

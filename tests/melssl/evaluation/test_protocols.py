@@ -21,6 +21,7 @@ from melssl.evaluation.protocols.fine_tune import FineTune
 from melssl.evaluation.protocols.knn import Knn
 from melssl.evaluation.protocols.labelled import LabelledBatch, LabelledFeed
 from melssl.evaluation.protocols.linear_probe import LinearProbe
+from melssl.frame import Frame
 from melssl.seeding import Seed
 from melssl.settings import digest
 from melssl.training.devices import Rank
@@ -32,7 +33,7 @@ N, PX = 120, 16
 class BrightAndDark:
     """Images whose class shows in their brightness."""
 
-    size_px = PX
+    frame = Frame(PX)
 
     def __init__(self, target: np.ndarray) -> None:
         self.level = torch.from_numpy(60 + 120 * target)
@@ -43,6 +44,7 @@ class BrightAndDark:
 
 
 TARGET = np.random.default_rng(0).integers(0, 2, N)
+OF_CLASSES = [name for name, protocol in PROTOCOLS.items() if protocol.judges == "classes"]
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def evidence() -> Evidence:
         embeddings=embeddings.astype(np.float32),
         backbone=backbone,
         images=BrightAndDark(TARGET),
-        image_px=PX,
+        frame=Frame(PX),
         rank=Rank(0, 1, torch.device("cpu")),
         layers=(embeddings[:, :3].astype(np.float32), embeddings.astype(np.float32)),
         metadata=lambda columns: embeddings[:, : len(columns)],
@@ -82,14 +84,14 @@ def quick(name: str) -> Protocol:
     return PROTOCOLS[name]()
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_probabilities_of_the_test_rows_sum_to_one(name: str, evidence: Evidence) -> None:
     probability = quick(name).judge(evidence).probability
     assert probability.shape == (len(evidence.test), 2)
     np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_a_protocol_learns_what_can_be_learned(name: str, evidence: Evidence) -> None:
     score = quick(name).judge(evidence).probability[:, 1]
     assert roc_auc_score(TARGET[evidence.test], score) > 0.8
@@ -130,27 +132,27 @@ def test_the_keys_of_protocols_with_finished_trials_stay_as_they_were() -> None:
     assert {name: digest(PROTOCOLS[name]().keyed()) for name in known} == known
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_a_protocol_scores_what_is_left_out_of_a_budget(name: str, evidence: Evidence) -> None:
     probability, n_folds = out_of_sample(quick(name).replace(threshold_folds=2), evidence)
     assert n_folds == 2
     assert roc_auc_score(evidence.train_target, probability[:, 1]) > 0.6
 
 
-@pytest.mark.parametrize("name", [n for n in PROTOCOLS if PROTOCOLS[n].reads != "weights"])
+@pytest.mark.parametrize("name", [n for n in OF_CLASSES if PROTOCOLS[n].reads != "weights"])
 def test_the_order_of_the_test_rows_changes_no_score(name: str, evidence: Evidence) -> None:
     turned = replace(evidence, test=evidence.test[::-1].copy())
     first, second = (quick(name).judge(given).probability for given in (evidence, turned))
     np.testing.assert_allclose(first, second[::-1], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_two_judgements_agree(name: str, evidence: Evidence) -> None:
     first, second = (quick(name).judge(evidence).probability for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", OF_CLASSES)
 def test_a_class_that_the_budget_lacks_gets_a_probability_of_its_own(
     name: str, evidence: Evidence
 ) -> None:

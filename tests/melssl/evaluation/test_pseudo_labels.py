@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from melssl.evaluation.protocols.base import Evidence
 from melssl.evaluation.protocols.linear_probe import LinearProbe
 from melssl.evaluation.protocols.pseudo_labels import PseudoLabels, surest, unlabelled_pool
+from melssl.frame import Frame
 from melssl.seeding import Seed
 from melssl.training.calibration import NoiseImages
 from melssl.training.devices import Rank
@@ -35,7 +36,7 @@ def evidence() -> Evidence:
         embeddings=(rng.normal(size=(N, 30)) + apart).astype(np.float32),
         backbone=torch.nn.Identity,
         images=NoiseImages(8),
-        image_px=8,
+        frame=Frame(8),
         rank=Rank(0, 1, torch.device("cpu")),
     )
 

@@ -16,22 +16,29 @@ from melssl.methods.ibot import IBot, per_view
 from melssl.methods.ijepa import IJepa, IJepaConfig, draw_blocks
 from melssl.methods.mae import Mae, MaeConfig
 from melssl.methods.masking import masks_of_ratio, places
-from melssl.methods.simmim import FLAT, SimMim, SimMimConfig, divisor, enlarged
+from melssl.methods.patches import enlarged
+from melssl.methods.simmim import FLAT, SimMim, SimMimConfig, divisor
 from melssl.training.loop import Progress
 
 VIT = {"family": "small_vit", "patch_px": 4, "embed_width": 32, "depth": 1, "heads": 2}
 CNN = {"family": "small_cnn", "first_width": 8, "n_blocks": 2}
 FACTS = PoolFacts(n_samples=32, n_patients=4, image_px=16)
+DEEP = PoolFacts(n_samples=32, n_patients=4, image_px=12, depth=8, channels=2)
 
 
 def rng(seed: int = 3) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def build(method: type[Method], net: dict[str, object] = VIT, **settings: object) -> Method:
+def build(
+    method: type[Method],
+    net: dict[str, object] = VIT,
+    facts: PoolFacts = FACTS,
+    **settings: object,
+) -> Method:
     torch.manual_seed(0)
     config = method.Config.parse(settings)
-    return method(config, backbone_config(net).build(FACTS.image_px), FACTS)
+    return method(config, backbone_config(net).build(facts.frame), facts)
 
 
 def batch(*views: Tensor) -> Batch:
@@ -93,7 +100,57 @@ def test_a_shape_that_came_later_is_in_the_key_only_where_it_is_another() -> Non
     assert MaeConfig(mask_shape="block").keyed()["mask_shape"] == "block"
 
 
+@pytest.mark.parametrize("shape", ["random", "block", "group"])
+def test_of_a_volume_mae_predicts_the_hidden_boxes_only(shape: str) -> None:
+    method = build(Mae, {**VIT, "patch_depth": 2}, DEEP, mask_ratio=0.5, mask_shape=shape)
+    volumes = torch.randn(2, *DEEP.frame.shape)
+    assert method.backbone.grid == (4, 3, 3)
+    loss = method.step(batch(volumes)).loss
+    mask = masks_of_ratio(shape, 2, (4, 3, 3), 0.5, rng())
+    with torch.no_grad():
+        encoded = method.backbone.encode_tokens(volumes, places(~mask))
+        prediction = method.predict(method._decode(encoded, places(~mask)))
+    errors = []
+    for b in range(2):
+        for place in places(mask)[b].tolist():
+            d, h, w = place // 9, place // 3 % 3, place % 3
+            box = volumes[b, :, 2 * d : 2 * d + 2, 4 * h : 4 * h + 4, 4 * w : 4 * w + 4]
+            patch = box.permute(1, 2, 3, 0).reshape(-1)
+            aim = (patch - patch.mean()) / (patch.var() + 1e-6).sqrt()
+            errors.append((prediction[b, place] - aim).square().mean())
+    torch.testing.assert_close(loss, torch.stack(errors).mean())
+
+
+def test_what_mae_makes_of_a_volume_is_the_volume_where_it_was_shown() -> None:
+    method = build(Mae, {**VIT, "patch_depth": 2}, DEEP).eval()
+    volumes = torch.randn(2, *DEEP.frame.shape)
+    made = method.reconstruct(batch(volumes))
+    seen = ~made.shown.isnan()
+    assert 0.2 < seen.float().mean() < 0.3
+    assert torch.equal(made.shown[seen], volumes[seen])
+    assert torch.equal(made.painted[seen], volumes[seen])
+
+
 # SimMIM
+
+
+@pytest.mark.parametrize("net", [{**VIT, "patch_depth": 2}, CNN], ids=["vit", "cnn"])
+def test_of_a_volume_simmim_predicts_the_hidden_voxels_only(net: dict[str, object]) -> None:
+    method = build(SimMim, net, DEEP, mask_units=3)
+    volumes = torch.randn(2, *DEEP.frame.shape)
+    loss = method.step(batch(volumes)).loss
+    units = masks_of_ratio("random", 2, method.units, 0.6, rng()).view(2, *method.units)
+    with torch.no_grad():
+        maps = method.predict(method.encode(volumes, units)).double()
+    target, cell = method.target(volumes), method.cell
+    size = [side // n for side, n in zip(DEEP.frame.sides, method.units, strict=True)]
+    errors = []
+    for b, c, d, h, w in torch.cartesian_prod(*map(torch.arange, volumes.shape)).tolist():
+        if units[b, d // size[0], h // size[1], w // size[2]]:
+            within = (d % cell[0] * cell[1] + h % cell[1]) * cell[2] + w % cell[2]
+            said = maps[b, c * math.prod(cell) + within, d // cell[0], h // cell[1], w // cell[2]]
+            errors.append(abs(float(said - target[b, c, d, h, w])))
+    assert loss.item() == pytest.approx(sum(errors) / len(errors), rel=1e-5)
 
 
 @pytest.mark.parametrize("net", [VIT, CNN], ids=["vit", "cnn"])
@@ -154,7 +211,7 @@ def test_simmim_serves_nets_of_every_kind(
 ) -> None:
     facts = PoolFacts(n_samples=8, n_patients=4, image_px=image_px)
     method = SimMim(SimMimConfig(), backbone_config(model).build(image_px), facts)
-    assert (method.units, method.cell_px) == ((units, units), cell_px)
+    assert (method.units, method.cell) == ((units, units), (cell_px, cell_px))
     loss = method.step(batch(torch.randn(2, 3, image_px, image_px))).loss
     loss.backward()
     assert torch.isfinite(loss)
@@ -165,7 +222,7 @@ def test_simmim_serves_nets_of_every_kind(
 def test_a_map_that_covers_more_than_the_image_is_cut_to_it() -> None:
     facts = PoolFacts(n_samples=8, n_patients=4, image_px=18)  # 18 px become 9, then 5 cells of 4
     method = SimMim(SimMimConfig(), backbone_config(CNN).build(18), facts)
-    assert method.cell_px == 4
+    assert method.cell == (4, 4)
     assert torch.isfinite(method.step(batch(torch.randn(2, 3, 18, 18))).loss)
 
 
@@ -349,7 +406,9 @@ def test_the_view_of_i_jepa_is_cropped_and_else_left_alone() -> None:
     )
     params = recipe.sample(50, 16, rng())
     plain = only_crop.sample(50, 16, rng())
-    for name, value in vars(plain).items():
+    drawn = {name: value for name, value in vars(plain).items() if value is not None}
+    assert len(drawn) > 10
+    for name, value in drawn.items():
         assert torch.equal(torch.as_tensor(getattr(params, name)), torch.as_tensor(value)), name
 
 

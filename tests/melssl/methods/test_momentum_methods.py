@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from melssl.backbones import backbone_config
 from melssl.data.views import VIEW_PRESETS
+from melssl.frame import Frame
 from melssl.methods import target as target_module
 from melssl.methods.base import Batch, Method, PoolFacts
 from melssl.methods.byol import Byol, ByolConfig, asymmetric
@@ -57,7 +58,7 @@ def two_views(n: int = B, seed: int = 1) -> Batch:
 
 def feed(method: Method) -> PoolFeed:
     recipes = method.recipes(method.Config(), VIEW_PRESETS["medical"])
-    return PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N), recipes, PX)
+    return PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N), recipes, Frame(PX))
 
 
 def numbers(output: Tensor) -> np.ndarray:

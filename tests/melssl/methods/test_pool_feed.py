@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from melssl.data.views import VIEW_PRESETS, ViewRecipe, apply_view
+from melssl.frame import Frame
 from melssl.methods.pool import PoolFeed
 from melssl.seeding import Seed
 from melssl.training.devices import Rank
@@ -22,7 +23,7 @@ ROWS = np.arange(N)[::-1] + 100  # rows of the store are other numbers than plac
 class Flat:
     """A store whose images have one grey each: their row, less 100."""
 
-    size_px = PX
+    frame = Frame(PX)
 
     def batch(self, rows: np.ndarray) -> torch.Tensor:
         grey = torch.from_numpy(rows - 100).to(torch.uint8)
@@ -30,7 +31,7 @@ class Flat:
 
 
 def feed(positives: str = "patient", recipe: ViewRecipe = PLAIN, n_views: int = 2) -> PoolFeed:
-    return PoolFeed(Flat(), ROWS, PATIENTS, (recipe,) * n_views, PX, positives=positives)
+    return PoolFeed(Flat(), ROWS, PATIENTS, (recipe,) * n_views, Frame(PX), positives=positives)
 
 
 def shown(view: torch.Tensor) -> np.ndarray:
@@ -106,9 +107,9 @@ def test_positives_of_the_same_image_change_nothing() -> None:
     batch = feed("image", recipe, 3).batch(places, draw, RANK)
     for index, view in enumerate(batch.views):
         rng = draw.child("view", index).torch()
-        params = recipe.sample(len(places), PX, rng, size_px=PX)
+        params = recipe.sample(len(places), PX, rng, size=PX)
         assert torch.equal(view, apply_view(Flat().batch(ROWS[places]), params))
-    default = PoolFeed(Flat(), ROWS, PATIENTS, (recipe,) * 3, PX)
+    default = PoolFeed(Flat(), ROWS, PATIENTS, (recipe,) * 3, Frame(PX))
     assert all(map(torch.equal, default.batch(places, draw, RANK).views, batch.views))
 
 
@@ -140,7 +141,7 @@ def test_a_look_at_the_pool_shows_images_of_it_unchanged_and_none_twice() -> Non
 
 
 def test_a_look_at_more_than_there_is_shows_everything_at_the_studys_size() -> None:
-    small = replace(feed(), image_px=4)
+    small = replace(feed(), frame=Frame(4))
     images = small.sample(100, Seed(0))
     assert images.shape == (N, 3, 4, 4)
     assert sorted(shown(images)) == list(range(N))

@@ -50,10 +50,11 @@ def minus_log_softmax(row: list[float], answer: int) -> float:
     return top + math.log(sum(math.exp(s - top) for s in row)) - row[answer]
 
 
-@pytest.mark.parametrize("mode", ["four_copies", "fixed"])
+@pytest.mark.parametrize("mode", ["four_copies", "fixed", "drawn"])
 def test_an_image_turned_back_by_the_answer_is_the_image(mode: str) -> None:
     images = batch(8).views[0]
-    shown, turns = rotation(mode=mode).turned(images, torch.arange(8))
+    method = rotation(mode=mode)
+    shown, turns = method.turned(images, method.asked(batch(8)))
     copies = len(shown) // 8
     assert copies == (4 if mode == "four_copies" else 1)
     for index, (picture, turn) in enumerate(zip(shown, turns.tolist(), strict=True)):
@@ -63,30 +64,29 @@ def test_an_image_turned_back_by_the_answer_is_the_image(mode: str) -> None:
 
 
 def test_every_image_is_shown_in_all_four_turns() -> None:
-    _, turns = rotation().turned(batch(3).views[0], torch.arange(3))
+    _, turns = rotation().turned(batch(3).views[0], None)
     assert turns.view(4, 3).T.tolist() == [[0, 1, 2, 3]] * 3
 
 
 def test_a_fixed_turn_belongs_to_the_place_in_the_pool_and_is_saved() -> None:
     method, other = rotation(mode="fixed"), rotation(mode="fixed")
-    images, place = batch(8).views[0], torch.tensor([5, 2, 7])
-    _, turns = method.turned(images[:3], place)
-    _, again = method.turned(images[3:6], place.flip(0))
+    place = torch.tensor([5, 2, 7])
+    turns, again = (method.asked(replace(batch(8), place=p)) for p in (place, place.flip(0)))
     assert torch.equal(turns, again.flip(0))
     other.turns.copy_(3 - other.turns)
     other.load_state_dict(method.state_dict())
-    assert torch.equal(other.turned(images[:3], place)[1], turns)
+    assert torch.equal(other.asked(replace(batch(8), place=place)), turns)
     torch.manual_seed(0)
     many = Rotation(RotationConfig(mode="fixed"), method.backbone, facts(4000))
     assert (many.turns.bincount() > 900).all()
 
 
-@pytest.mark.parametrize("mode", ["four_copies", "fixed"])
+@pytest.mark.parametrize("mode", ["four_copies", "fixed", "drawn"])
 def test_the_loss_of_rotation_is_the_mean_cross_entropy_of_the_turns(mode: str) -> None:
     method, some = rotation(mode=mode), batch(4)
     result = method.step(some)
     with torch.no_grad():
-        shown, turns = method.turned(some.views[0], some.place)
+        shown, turns = method.turned(some.views[0], method.asked(batch(4)))
         scores = method.head(method.backbone(shown)).double().tolist()
     pairs = list(zip(scores, turns.tolist(), strict=True))
     expected = np.mean([minus_log_softmax(row, answer) for row, answer in pairs])
@@ -224,5 +224,5 @@ def test_answers_are_counted() -> None:
 
 def test_the_first_picture_of_a_turn_is_counter_clockwise() -> None:
     image = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).expand(1, 3, 2, 2)
-    shown, _ = rotation().turned(image, torch.arange(1))
+    shown, _ = rotation().turned(image, None)
     assert shown[1, 0].tolist() == [[2.0, 4.0], [1.0, 3.0]]

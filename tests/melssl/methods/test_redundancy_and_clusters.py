@@ -13,6 +13,7 @@ from melssl.backbones import backbone_config
 from melssl.backbones.base import Backbone
 from melssl.data.views import VIEW_PRESETS
 from melssl.errors import BackboneError
+from melssl.frame import Frame
 from melssl.methods import METHODS
 from melssl.methods.barlow_twins import BarlowTwins
 from melssl.methods.base import Batch, Method, PoolFacts
@@ -57,7 +58,7 @@ def batch_for(method: Method, n: int, seed: int = 0) -> Batch:
 
 def feed(method: Method, config: object) -> PoolFeed:
     recipes = method.recipes(config, VIEW_PRESETS["medical"])
-    return PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N) // 4, recipes, PX)
+    return PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N) // 4, recipes, Frame(PX))
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:

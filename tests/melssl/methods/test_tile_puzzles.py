@@ -13,7 +13,8 @@ from torch import Tensor
 from melssl.backbones import backbone_config
 from melssl.data.views import VIEW_PRESETS
 from melssl.methods.base import Batch, Method, PoolFacts
-from melssl.methods.jigsaw import Jigsaw, JigsawConfig, shuffled, spread_orders
+from melssl.methods.jigsaw import Jigsaw, JigsawConfig
+from melssl.methods.orders import shuffled, spread_orders
 from melssl.methods.relative_position import (
     SIDES,
     RelativePosition,
@@ -131,7 +132,7 @@ def test_the_set_of_orders_is_the_same_in_every_process_and_longer_sets_begin_al
 
 def test_tiles_stay_in_their_cells_and_are_moved_over_the_whole_slack() -> None:
     corners = jigsaw(48).grid.sample(200, rng())
-    assert jigsaw(48).grid.tile_px == 13
+    assert jigsaw(48).grid.tile == (13, 13)
     within = corners - 16 * torch.cartesian_prod(torch.arange(3), torch.arange(3))
     assert within.unique().tolist() == [0, 1, 2, 3]
 
@@ -143,7 +144,7 @@ def test_brightness_that_falls_towards_the_corner_changes_no_puzzle(
 ) -> None:
     images = torch.rand(1, 3, 36, 36, generator=rng())
     method = build(level=level, **({"colour_drop": 0} if build is relative else {"tile_share": 1}))
-    plain = cut(images, method.grid.sample(1, rng()), method.grid.tile_px, method.size_px)
+    plain = cut(images, method.grid.sample(1, rng()), method.grid.tile, method.sides)
     shade = torch.linspace(0.3, 1, 9).view(1, 9, 1, 1, 1)
     torch.testing.assert_close(levelled(plain * shade, "unit"), levelled(plain, "unit"))
     tiles = method.tiles(images, rng())

@@ -8,10 +8,11 @@ from torch import Tensor
 
 from melssl.backbones import backbone_config
 from melssl.backbones.base import Backbone
+from melssl.frame import Frame
 from melssl.methods.relative_position import (
     tile_grid,
 )
-from melssl.methods.tiles import TileGrid, cut, fitting_px, levelled
+from melssl.methods.tiles import TileGrid, cut, fitting_sides, levelled
 
 VIT = {"family": "small_vit", "patch_px": 4, "embed_width": 16, "depth": 1, "heads": 2}
 
@@ -22,15 +23,15 @@ def rng(seed: int = 0) -> torch.Generator:
 
 def test_a_cut_tile_holds_its_own_pixels_and_no_others() -> None:
     images = torch.randn(1, 3, 36, 36, generator=rng())
-    corners = TileGrid(view_px=36, tile_px=9, pitch_px=12, slack_px=3).sample(1, rng())
+    corners = TileGrid(view=(36, 36), tile=(9, 9), pitch=(12, 12), slack_px=3).sample(1, rng())
     top, left = corners[0, 4].tolist()
     torch.testing.assert_close(
-        cut(images, corners, 9, 9)[0, 4], images[0, :, top : top + 9, left : left + 9]
+        cut(images, corners, (9, 9), (9, 9))[0, 4], images[0, :, top : top + 9, left : left + 9]
     )
     elsewhere = images.clone() + 100
     inside = (slice(None), slice(None), slice(top, top + 9), slice(left, left + 9))
     elsewhere[inside] = images[inside]
-    enlarged = [cut(some, corners, 9, 16)[0, 4] for some in (images, elsewhere)]
+    enlarged = [cut(some, corners, (9, 9), (16, 16))[0, 4] for some in (images, elsewhere)]
     torch.testing.assert_close(*enlarged)
 
 
@@ -69,7 +70,7 @@ def test_tiles_are_enlarged_to_the_next_size_that_fits_the_backbone(
 ) -> None:
     net = backbone_config(backbone).build(image_px)
     before = {k: v.clone() for k, v in net.state_dict().items()}
-    assert fitting_px(net, image_px, tile_px) == fits
+    assert fitting_sides(net, Frame(image_px), (tile_px, tile_px)) == (fits, fits)
     assert net.training
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
@@ -81,7 +82,7 @@ def test_a_backbone_that_takes_one_size_gets_tiles_of_it() -> None:
                 raise ValueError("40 px only")
             return [images[:, :, ::8, ::8]]
 
-    assert fitting_px(OneSize(), 40, 11) == 40
+    assert fitting_sides(OneSize(), Frame(40), (11, 11)) == (40, 40)
 
 
 @pytest.mark.parametrize("view_px", [16, 17, 32, 48, 50, 96, 225])
@@ -92,12 +93,13 @@ def test_tiles_of_relative_position_never_leave_the_view_nor_overlap(
     grid = tile_grid(view_px, gap, moved)
     corners = grid.sample(100, rng())
     assert corners.min() >= 0
-    assert corners.max() + grid.tile_px <= view_px
+    assert corners.max() + grid.tile[0] <= view_px
     if gap > moved:
         between = corners.view(-1, 3, 3, 2)[:, :, 1:, 1] - corners.view(-1, 3, 3, 2)[:, :, :-1, 1]
-        assert between.min() >= grid.tile_px - 1  # rounding to pixels
+        assert between.min() >= grid.tile[0] - 1  # rounding to pixels
 
 
 def test_at_the_papers_size_the_gap_is_half_a_tile_and_the_movement_7_px() -> None:
     grid = tile_grid(398, 48 / 96, 7 / 96)
-    assert (grid.tile_px, grid.pitch_px - grid.tile_px, grid.slack_px) == (96, 48, 14)
+    tile, pitch = grid.tile[0], grid.pitch[0]
+    assert (tile, pitch - tile, grid.slack_px) == (96, 48, 14)

@@ -152,6 +152,79 @@ def test_a_fraction_outside_0_to_1_is_refused_at_birth(fraction: float) -> None:
         BudgetSpec.parse({"fraction": fraction})
 
 
+def counted(frame: pd.DataFrame, count: int, *, n: int = 0, n_classes: int = 2) -> LabelledSubset:
+    spec = BudgetSpec(count=count, draw=n)
+    return labelled_subset(frame, first_fold(frame, n_classes), spec, 0, n_classes)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_budgets_of_counts_hold_as_many_patients_and_nest(n_classes: int) -> None:
+    frame = made(n_classes=n_classes)
+    subsets = [counted(frame, n, n_classes=n_classes) for n in (12, 24, 48, 96)]
+    assert [subset.n_patients for subset in subsets] == [12, 24, 48, 96]
+    for small, large in itertools.pairwise(subsets):
+        assert set(small.sample_ids) < set(large.sample_ids)
+
+
+def test_a_count_takes_from_the_strata_as_webster_apportions() -> None:
+    names = [f"p{i:02d}" for i in range(60)]
+    target = [0] * 30 + [1] * 20 + [2] * 10
+    frame = pd.DataFrame({"sample_id": names, "patient_id": names, "target": target})
+    # half a seat over the size: .017 .025 .05 .05 .075 .083 | .117 .125 .15 .15 .175 .183
+    fold = Fold(index=0, train=frozenset(names), test=frozenset({"other"}))
+    spec = BudgetSpec(count=6, min_patients_per_class=1)
+    assert labelled_subset(frame, fold, spec, 0, 3).patients_per_class == (3, 2, 1)
+    twelve = labelled_subset(frame, fold, spec.replace(count=12), 0, 3)
+    assert twelve.patients_per_class == (6, 4, 2)
+    assert twelve.fraction == 0.2
+
+
+def test_a_count_and_the_share_that_comes_to_it_take_the_same_patients() -> None:
+    frame = made(300).assign(target=0)
+    fold = first_fold(frame, 1)
+    share, count = BudgetSpec(fraction=0.1), BudgetSpec(count=round(0.1 * len(fold.train)))
+    assert labelled_subset(frame, fold, count, 0, 1).sample_ids == (
+        labelled_subset(frame, fold, share, 0, 1).sample_ids
+    )
+
+
+def test_a_count_that_is_too_small_names_the_smallest_that_works() -> None:
+    frame = made()
+    with pytest.raises(SplitError, match=r"budget 3 patients of fold 0, draw 0: class 1") as caught:
+        counted(frame, 3)
+    found = re.search(r"smallest number of patients that works is (\d+)", str(caught.value))
+    assert found is not None
+    assert counted(frame, int(found[1])).patients_per_class[1] == 2
+    with pytest.raises(SplitError):
+        counted(frame, int(found[1]) - 1)
+
+
+def test_a_count_above_the_fold_names_how_many_there_are() -> None:
+    with pytest.raises(SplitError, match="480 labelled training patients; ask for as many at most"):
+        counted(made(), 481)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_where_every_draw_of_a_count_is_said_to_work_every_draw_does(n_classes: int) -> None:
+    frame, said = made(60, n_classes), []
+    fold = first_fold(frame, n_classes)
+    for count in (2, 4, 8, 16, 32, 48, 49):
+        spec = BudgetSpec(count=count)
+        said.append(every_draw_works(frame, fold, spec, n_classes))
+        for n in range(20 if said[-1] else 0):
+            assert counted(frame, count, n=n, n_classes=n_classes).n_patients == count
+    assert set(said) == {True, False}
+    assert not said[-1], "the fold has 48 patients"
+
+
+def test_a_budget_is_a_share_or_a_count_never_both() -> None:
+    with pytest.raises(SpecError, match="not both"):
+        BudgetSpec.parse({"fraction": 0.5, "count": 6})
+    assert BudgetSpec(fraction=0.5).sized(6) == BudgetSpec(count=6)
+    assert BudgetSpec(count=6).sized(0.5) == BudgetSpec(fraction=0.5)
+    assert "count" not in BudgetSpec().keyed()
+
+
 def test_budgets_of_siim_nest_in_every_fold() -> None:
     folder = DATA / "siim_isic_2020"
     if not (folder / "train.csv").is_file():

@@ -13,6 +13,7 @@ import torch
 from melssl.backbones import backbone_config
 from melssl.data.views import VIEW_PRESETS
 from melssl.errors import ArtifactError, NotFiniteError, TrainingError
+from melssl.frame import Frame
 from melssl.methods.base import Method, PoolFacts
 from melssl.methods.mae import Mae, MaeConfig
 from melssl.methods.pool import PoolFeed
@@ -42,7 +43,7 @@ def simclr() -> Method:
 
 def feed(method: Method) -> PoolFeed:
     recipes = method.recipes(method.Config(), VIEW_PRESETS["medical"])
-    return PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N), recipes, PX)
+    return PoolFeed(NoiseImages(PX), np.arange(N), np.arange(N), recipes, Frame(PX))
 
 
 def same(first: Method, second: Method) -> bool:

@@ -19,6 +19,7 @@ from melssl.backbones import backbone_config
 from melssl.backbones.base import Backbone
 from melssl.data.views import VIEW_PRESETS
 from melssl.errors import WatchdogError
+from melssl.frame import Frame
 from melssl.methods.base import Batch, Method, PoolFacts
 from melssl.methods.mae import Mae, MaeConfig
 from melssl.methods.pool import PoolFeed
@@ -49,7 +50,7 @@ SICK = SPEC.replace(epochs=30, lr=2)
 class Blobs:
     """Coloured blobs on coloured ground, each row its own, with some noise."""
 
-    size_px = PX
+    frame = Frame(PX)
 
     def __init__(self) -> None:
         rng = Seed(0).child("blobs").numpy()
@@ -122,7 +123,7 @@ def feed(method: Method, images: Blobs) -> PoolFeed:
     # views that differ little collapse slowly
     base = VIEW_PRESETS["medical" if isinstance(method, Unstopped) else "weak"]
     recipes = method.recipes(method.Config(), base)
-    return PoolFeed(images, np.arange(N), np.arange(N) // 4, recipes, PX)
+    return PoolFeed(images, np.arange(N), np.arange(N) // 4, recipes, Frame(PX))
 
 
 def normal(method: Method, spec: TrainSpec = SPEC) -> Normal:

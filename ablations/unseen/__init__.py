@@ -1,0 +1,1 @@
+"""Another cohort under the heads of a study: asked, run, scored and kept."""

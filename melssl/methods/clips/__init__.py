@@ -1,0 +1,1 @@
+"""Pretext methods that look at how pictures move."""

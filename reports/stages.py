@@ -1,0 +1,39 @@
+"""Stages of training by what sets them apart: the method, and the levels in which they differ."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ablations.table import TrialTable
+from reports.cells import in_order, label, others, planned_cells, varying
+from reports.series import method_look, method_name
+
+
+def settings_of(logged: pd.DataFrame, table: TrialTable) -> pd.DataFrame:
+    """Return ``stage, panel, series, look``: the method and what sets its stages apart.
+
+    ``logged`` names each ``stage`` and the ``cells`` that share it, joined by spaces.
+    """
+    info, names = table.info, ["method", *others(table.info)]
+    stages = logged[["stage", "cells"]].drop_duplicates("stage")
+    stages = stages.assign(cell=stages["cells"].str.split()).explode("cell")
+    known = stages.merge(planned_cells(table)[["cell", *names]], on="cell").groupby("stage")
+    # A factor that differs among the cells of one stage, such as the protocol, is not the stage's.
+    is_own = known[names].nunique().eq(1)
+    own = in_order(known[names].first().where(is_own), info, names)
+    own["panel"] = [method_name(info, method) for method in own["method"]]
+    own["series"] = own["panel"]
+    for _, group in own.groupby("method", sort=False):
+        apart = varying(group, others(info))
+        titles = [
+            ", ".join(f"{info.factor(n).label}: {label(info, n, row[n])}" for n in apart)
+            for row in group.to_dict("records")
+        ]
+        if apart:
+            own.loc[group.index, "series"] = titles
+    titled = list(dict.fromkeys(own.loc[own["series"] != own["panel"], "series"]))
+    own["look"] = [
+        f"level:{titled.index(name)}/{len(titled)}" if name in titled else method_look(info, method)
+        for name, method in zip(own["series"], own["method"], strict=True)
+    ]
+    return own.reset_index()[["stage", "panel", "series", "look"]]

@@ -1,0 +1,82 @@
+"""Pictures beside a study: drawn where they belong to it, left out where not or not wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ablations.table import TrialTable
+from reports.build import listing
+from reports.command import load_table, make_report_files
+from reports.exhibits.pictures import Pictures, shared_once, with_arms
+
+Make = Callable[..., TrialTable]
+Look = Callable[[TrialTable], TrialTable]
+
+
+@pytest.fixture(scope="module")
+def table(make_table: Make, pictured: Look) -> TrialTable:
+    return pictured(make_table(fractions=(0.1, 1.0), draws=1))
+
+
+def test_every_tile_names_its_arm_and_the_weights_that_made_it(table: TrialTable) -> None:
+    frame = Pictures(kind="grad_cam").frame(table)
+    assert list(dict.fromkeys(frame["panel"])) == ["no pretraining (control)", "SimCLR"]
+    assert table.gallery is not None
+    assert set(frame["weights"]) == set(table.gallery.encoders["weights"])
+    for stamp, weights in zip(frame["stamp"], frame["weights"], strict=True):
+        assert stamp == f"weights {weights[:12]}"
+
+
+def test_the_image_itself_is_drawn_once(table: TrialTable) -> None:
+    assert table.gallery is not None
+    rows = with_arms(table.gallery.kinds["grad_cam"], table)
+    once = shared_once(rows)
+    given = once[~once["by_weights"]]
+    assert len(given) == 6 < len(rows[~rows["by_weights"]])
+    assert once["by_weights"].sum() == rows["by_weights"].sum()
+
+
+def test_arms_that_saw_the_same_views_share_a_block_with_both_stamps(table: TrialTable) -> None:
+    frame = Pictures(kind="views").frame(table)
+    assert set(frame["panel"]) == {"no pretraining (control); SimCLR"}
+    (stamp,) = set(frame["stamp"])
+    assert stamp == "weights 0a0a0a0a0a0a; 1a1a1a1a1a1a"
+
+
+def test_pictures_of_other_encoders_are_refused(table: TrialTable) -> None:
+    assert table.gallery is not None
+    encoders = table.gallery.encoders.replace({"encoder": {"000": "older"}})
+    kinds = {k: f.replace({"encoder": {"000": "older"}}) for k, f in table.gallery.kinds.items()}
+    stale = replace(table, gallery=replace(table.gallery, encoders=encoders, kinds=kinds))
+    reason = Pictures(kind="views").refusal(stale)
+    assert reason is not None
+    assert "of other encoders" in reason
+
+
+def test_damaged_pictures_leave_the_other_figures_alone(table: TrialTable, tmp_path: Path) -> None:
+    assert table.gallery is not None
+    table.save(tmp_path / "table")
+    table.gallery.save(tmp_path / "pictures")
+    (tmp_path / "pictures" / "views.csv").write_text("encoder\n")
+    loaded = load_table(tmp_path)
+    can = dict(listing(loaded))
+    assert "differs from its digest" in loaded.gallery_fault
+    assert can["views"] == loaded.gallery_fault
+    assert can["label_curve"] is None
+
+
+def test_without_pictures_no_patient_is_drawn_and_earlier_files_go(
+    table: TrialTable, tmp_path: Path
+) -> None:
+    assert table.gallery is not None
+    table.save(tmp_path / "table")
+    table.gallery.save(tmp_path / "pictures")
+    files = make_report_files(tmp_path, only=["grad_cam"])
+    assert {path.name for path in files} >= {"grad_cam_single.pdf", "grad_cam.csv"}
+    assert dict(listing(load_table(tmp_path, pictures=False)))["grad_cam"] is not None
+    make_report_files(tmp_path, pictures=False)
+    assert not list((tmp_path / "figures").glob("grad_cam*"))
