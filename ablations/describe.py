@@ -49,8 +49,8 @@ def _header(plan: Plan) -> list[str]:
     n_seeds = len({planned.trial.seed for planned in plan.trials})
     return [
         f"study {study.name}: {study.question}",
-        f"  cohort   {cohort.name}: {len(cohort)} images of {n_patients} {cohort.patient_unit}s, "
-        f"classes {', '.join(cohort.classes)}",
+        f"  cohort   {cohort.name}: {len(cohort)} {cohort.medium.kind}s of {n_patients}"
+        f" {cohort.patient_unit}s, classes {', '.join(cohort.classes)}",
         *(f"  note     {note}" for note in cohort.notes),
         *(f"  {line}" for line in _audit(prepared)),
         *(f"  no {name}: {why}" for name, why in plan.absent.items()),
