@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from melssl.encoders import build_backbone, build_method
+from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.protocols.base import Protocol
 from melssl.evaluation.protocols.patient_set import PatientSet
 from melssl.evaluation.protocols.probe import Probe
@@ -156,14 +157,22 @@ def _noise_pool(spec: RunSpec, prepared: Prepared, rows: np.ndarray) -> Pool:
     )
 
 
+def n_metrics(spec: RunSpec, prepared: Prepared) -> int:
+    """Return how many metrics of a trial are given replicates."""
+    cohort = prepared.cohort
+    n_classes = None if spec.protocol.judges == "masks" else len(cohort.classes)
+    known = {"cameras": cohort.cameras is not None, "patients": cohort.medium.per_patient}
+    return sum(METRICS[name].applies(n_classes, **known) for name in INTERVAL_METRICS)
+
+
 def footprint(stage: Stage, prepared: Prepared) -> float:
     """Return about how many bytes a stage leaves, from the shapes of its numbers."""
     spec, n = stage.spec, len(prepared.cohort)
     if stage.kind == "predict":
         numbers = n_views(stage, prepared) * len(prepared.cohort.classes) * 2
-        return float(numbers * BYTES + RESAMPLES.n * len(INTERVAL_METRICS) * BYTES + FILE_BYTES)
+        return float(numbers * BYTES + RESAMPLES.n * n_metrics(spec, prepared) * BYTES + FILE_BYTES)
     if stage.kind == "adapt":
-        replicates = RESAMPLES.n * len(INTERVAL_METRICS) * BYTES
+        replicates = RESAMPLES.n * n_metrics(spec, prepared) * BYTES
         return replicates + ROW_BYTES * n / spec.folds.n_folds + FILE_BYTES
     if spec.method_class.sees == "metadata":
         return float(n * ROW_BYTES)

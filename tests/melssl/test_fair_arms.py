@@ -21,7 +21,7 @@ from melssl.evaluation.protocols.labelled import LabelledBatch, LabelledFeed
 from melssl.frame import Frame
 from melssl.methods import METHODS
 from melssl.pipeline import execute
-from melssl.prepared import Prepared
+from melssl.prepared import Prepared, prepare
 from melssl.seeding import Seed
 from melssl.spec import RunSpec
 from melssl.splits.budgets import LabelledSubset
@@ -52,7 +52,9 @@ VARIANTS: dict[str, dict[str, object]] = {  # each protocol as it is, and where 
     },
     "linear_probe, chosen strength": {"name": "linear_probe", "strengths": [0.1, 1.0, 10.0]},
 }
-TRAINED = [name for name, method in METHODS.items() if method.trains]
+# images stand for all media: what is seen and told is decided where no medium is known
+TRAINED = [name for name, method in METHODS.items() if method.trains and "image" in method.media]
+ABROAD = {"rubik": "synthetic_volumes", "order_prediction": "synthetic_clips"}
 ARMS = ["no_pretext", *TRAINED]  # the others without a training take weights from elsewhere
 TABLES = [name for name, method in METHODS.items() if method.sees == "metadata"]
 # A protocol knows an encoder by its weights alone: four ways to come by them meet every protocol.
@@ -217,6 +219,25 @@ def test_no_pixel_of_any_test_patient_can_change_a_checkpoint(
     noised = tampered(spec, tiny, lambda images: Noised(images, rows))
     execute(stages(spec, noised)[0], noised, Place(inputs={}, out=tmp_path, work=tmp_path))
     assert same_weights(untouched(method, "linear_probe"), {"pretrain": tmp_path})
+
+
+@pytest.mark.parametrize("method", ABROAD)
+def test_no_voxel_of_any_test_patient_can_change_a_checkpoint(
+    method: str, tiny_spec: RunSpec, tmp_path: Path
+) -> None:
+    cohort = {"source": ABROAD[method], "n_patients": 12}
+    changes = {"image_px": 16, "fit": "squash", "method": method, "pretraining": SHORT}
+    spec = tiny_spec.replace(cohort=cohort, **changes)
+    there = prepare(spec, tmp_path / "cache")
+    rows = np.flatnonzero(there.cohort.frame["patient_id"].isin(there.fold(spec).test))
+    checkpoints = []
+    for seen in (lambda images: images, lambda images: Noised(images, rows)):
+        out = tmp_path / str(len(checkpoints))
+        out.mkdir()
+        stage = stages(spec, there)[0]
+        execute(stage, tampered(spec, there, seen), Place(inputs={}, out=out, work=out))
+        checkpoints.append({"pretrain": out})
+    assert same_weights(*checkpoints)
 
 
 @pytest.mark.parametrize("method", [name for name in TRAINED if METHODS[name].uses_labels])

@@ -13,7 +13,14 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone
 from melssl.data.views import ViewRecipe
 from melssl.frame import CLIPS
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.base import (
+    Batch,
+    Method,
+    MethodConfig,
+    PoolFacts,
+    full_precision,
+    several_processes,
+)
 from melssl.methods.clips.pieces import check_depth
 from melssl.methods.clips.video_generator import Dream, VideoGenerator
 from melssl.space import Dimension
@@ -106,8 +113,12 @@ class VideoGan(Method):
     @torch.no_grad()
     def _widen(self, real: Tensor) -> None:
         """Keep the range of each channel seen so far: what the generator's -1..1 stands for."""
-        self.low.copy_(torch.minimum(self.low, real.amin(dim=(0, 2, 3, 4))))
-        self.high.copy_(torch.maximum(self.high, real.amax(dim=(0, 2, 3, 4))))
+        low, high = real.amin(dim=(0, 2, 3, 4)), real.amax(dim=(0, 2, 3, 4))
+        if several_processes():  # the range of what all of them see
+            torch.distributed.all_reduce(low, torch.distributed.ReduceOp.MIN)
+            torch.distributed.all_reduce(high, torch.distributed.ReduceOp.MAX)
+        self.low.copy_(torch.minimum(self.low, low))
+        self.high.copy_(torch.maximum(self.high, high))
 
     def _scores(self, clips: Tensor, *, learns: bool) -> Tensor:
         """Return scores of made clips; norms keep nothing of them, nor weights if not to learn."""

@@ -15,6 +15,11 @@ from melssl.space import Dimension
 from melssl.spec import RunSpec
 from melssl.stages import stages
 
+COHORTS = {
+    "image": {"source": "synthetic", "n_patients": 30, "image_px": 32},
+    "volume": {"source": "synthetic_volumes", "n_patients": 30},
+    "clip": {"source": "synthetic_clips", "n_patients": 30},
+}
 TRAINED = [name for name, method in METHODS.items() if method.trains]
 
 
@@ -92,7 +97,8 @@ def check(baseline: RunSpec, preparations: Preparations, part: str) -> None:
 def test_every_setting_that_a_trained_method_declares_changes_its_pretraining(
     name: str, preparations: Preparations
 ) -> None:
-    baseline = served(RunSpec.parse({**TINY, "method": name}))
+    (medium, *_) = sorted(METHODS[name].media, key=list(COHORTS).index)
+    baseline = served(RunSpec.parse({**TINY, "cohort": COHORTS[medium], "method": name}))
     assert parse_space("", baseline)
     # a head that reads the embeddings, and nothing else that could be set
     assert baseline.method.space() or name == "supervised"
@@ -109,4 +115,4 @@ def test_every_setting_that_a_protocol_declares_changes_its_judgement(
     check(baseline, preparations, "protocol")
 
 
-TINY = {"cohort": {"source": "synthetic", "n_patients": 30, "image_px": 32}, "image_px": 32}
+TINY = {"cohort": COHORTS["image"], "image_px": 32}

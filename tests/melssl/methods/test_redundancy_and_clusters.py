@@ -353,7 +353,7 @@ def test_a_backbone_of_one_image_size_says_how_to_go_on_without_small_views(name
     facts = PoolFacts(n_samples=N, n_patients=10, image_px=PX)
     cls, backbone = METHODS[name], OneSize.__new__(OneSize)
     torch.nn.Module.__init__(backbone)
-    with pytest.raises(BackboneError, match=r"views of 8 px.*small_views=0"):
+    with pytest.raises(BackboneError, match=r"views of 8 x 8 px.*small_views=0"):
         cls(cls.Config(), backbone, facts)
     without = cls(cls.Config.parse({"small_views": 0}), backbone, facts)
     large = batch_for(build("vicreg"), 4)
@@ -363,7 +363,7 @@ def test_a_backbone_of_one_image_size_says_how_to_go_on_without_small_views(name
 @pytest.mark.parametrize("name", ["swav", "dino"])
 def test_patches_that_do_not_divide_a_small_view_say_how_to_go_on_without_them(name: str) -> None:
     coarse = {**VIT, "patch_px": PX}
-    with pytest.raises(BackboneError, match=r"views of 8 px.*small_views=0"):
+    with pytest.raises(BackboneError, match=r"views of 8 x 8 px.*small_views=0"):
         build(name, backbone=coarse)
     assert build(name, {"small_views": 0}, coarse).backbone.width == 32
 

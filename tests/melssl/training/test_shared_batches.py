@@ -56,7 +56,9 @@ def test_two_processes_have_the_losses_of_one(
     case: str, losses: tuple[dict[str, list[float]], ...]
 ) -> None:
     alone, together = (each[case] for each in losses)
-    assert together[0] == pytest.approx(alone[0], rel=1e-5, abs=1e-5)
+    # a temperature of .005 makes two hundred times as much of a rounding
+    exact = 1e-4 if case.startswith("volume_autoencoder") else 1e-5
+    assert together[0] == pytest.approx(alone[0], rel=exact, abs=1e-5)
     # the later ones are equal only if the gradients before them were
     assert together == pytest.approx(alone, rel=2e-3, abs=1e-4)
 
