@@ -89,7 +89,7 @@ def left_behind() -> set[str]:
 
 
 @pytest.mark.slow
-def test_the_bare_command_leaves_nested_runs_and_figures_and_the_local_manager_does_the_same(
+def test_the_bare_command_leaves_nested_runs_and_figures_and_the_local_manager_a_page(
     machine: Machine,
 ) -> None:
     # one test: processes that run tests side by side would each make the study anew
@@ -110,9 +110,10 @@ def test_the_bare_command_leaves_nested_runs_and_figures_and_the_local_manager_d
     assert list(outputs.rglob("*.pdf")), sorted(p.name for p in outputs.rglob("*"))
 
     before, runs_before = left_behind(), machine.rows(FINISHED)
-    again = machine.mlflow(*ABLATE, "--env-manager", "local")
+    again = machine.mlflow("run", ".", "-e", "page", "--env-manager", "local")
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
     assert machine.rows(FINISHED) > runs_before
+    assert list(outputs.rglob("*.html"))
     assert left_behind() == before, "nothing may be written into the clone"
 
 

@@ -19,6 +19,7 @@ from reports.series import method_look
 
 LEVEL, FEWEST = 0.05, 3
 BAR, NAME = 0.3, 24  # ranks between bars, letters of a name
+BARS = ("first", "last", "bar_at")  # rows that a bar joins, and how far right it stands
 OF_FAMILY = ["n_arms", "n_folds", "friedman_p", "critical_difference", "refused"]
 
 
@@ -61,7 +62,8 @@ class MethodRanking(FigureExhibit):
             if is_tested:
                 bars = _bars(inside, tested)
                 parts.append(bars.assign(role="bar", panel=title, tested=True))
-        return pd.concat(parts, ignore_index=True)
+        frame = pd.concat(parts, ignore_index=True)
+        return frame.reindex(columns=list(dict.fromkeys([*frame, *BARS])))  # where no pair is told
 
     def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
         """Draw one row per arm, the best on top, and the bars at its right."""

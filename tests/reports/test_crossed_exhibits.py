@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from reports.exhibits.frontier import Frontier
 from reports.exhibits.matrix import Matrix
 from reports.exhibits.paired_folds import PairedFolds
 from reports.exhibits.pretext_curves import PretextCurves
+from reports.exhibits.ranking import MethodRanking
 
 Make = Callable[..., TrialTable]
 
@@ -92,3 +94,11 @@ def test_every_logged_series_has_its_own_figure(make_table: Make) -> None:
     ]
     spread = PretextCurves("spread").frame(table)
     assert spread["value"].between(0.03, 0.1).all()
+
+
+def test_a_ranking_is_drawn_without_bars_where_no_pair_could_be_tested(make_table: Make) -> None:
+    table = make_table(methods=("no_pretext", "simclr", "mae"), folds=2)
+    untested = replace(table, pairs=table.pairs.assign(p_holm=np.nan))
+    frame = MethodRanking().frame(untested)
+    assert set(frame["role"]) == {"arm"}
+    assert MethodRanking().draw(frame, untested.info, "single").axes
