@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ablations.bounded import locked
 from ablations.table import TrialTable
 from melssl.methods import METHODS
 from reports import make_report
@@ -35,9 +37,16 @@ def table(make_table: MakeTable) -> TrialTable:
 
 @pytest.fixture(scope="module")
 def figures(table: TrialTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("report") / "figures"
-    list(write(table, Target(figures=folder, tables=None)))
-    return folder
+    """Draw the figures once for all processes that run tests beside each other."""
+    together = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent / f"paper-{together}" if together else base / "paper"
+    root.mkdir(exist_ok=True)
+    with locked(root / "lock", seconds=600):
+        if not (root / "done").exists():
+            list(write(table, Target(figures=root / "figures", tables=None)))
+            (root / "done").touch()
+    return root / "figures"
 
 
 @pytest.fixture(scope="module")
