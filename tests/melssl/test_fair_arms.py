@@ -52,9 +52,13 @@ VARIANTS: dict[str, dict[str, object]] = {  # each protocol as it is, and where 
     },
     "linear_probe, chosen strength": {"name": "linear_probe", "strengths": [0.1, 1.0, 10.0]},
 }
-# images stand for all media: what is seen and told is decided where no medium is known
+# images stand for all media where labels and predictions are concerned: no medium is known there
 TRAINED = [name for name, method in METHODS.items() if method.trains and "image" in method.media]
-ABROAD = {"rubik": "synthetic_volumes", "order_prediction": "synthetic_clips"}
+ABROAD = {
+    name: "synthetic_volumes" if "volume" in method.media else "synthetic_clips"
+    for name, method in METHODS.items()
+    if method.trains and "image" not in method.media
+}
 ARMS = ["no_pretext", *TRAINED]  # the others without a training take weights from elsewhere
 TABLES = [name for name, method in METHODS.items() if method.sees == "metadata"]
 # A protocol knows an encoder by its weights alone: four ways to come by them meet every protocol.
@@ -221,15 +225,22 @@ def test_no_pixel_of_any_test_patient_can_change_a_checkpoint(
     assert same_weights(untouched(method, "linear_probe"), {"pretrain": tmp_path})
 
 
+@pytest.fixture(scope="module")
+def abroad(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where the made volumes and clips are decoded once."""
+    return tmp_path_factory.mktemp("abroad")
+
+
 @pytest.mark.parametrize("method", ABROAD)
 def test_no_voxel_of_any_test_patient_can_change_a_checkpoint(
-    method: str, tiny_spec: RunSpec, tmp_path: Path
+    method: str, tiny_spec: RunSpec, abroad: Path, tmp_path: Path
 ) -> None:
     cohort = {"source": ABROAD[method], "n_patients": 12}
     changes = {"image_px": 16, "fit": "squash", "method": method, "pretraining": SHORT}
     spec = tiny_spec.replace(cohort=cohort, **changes)
-    there = prepare(spec, tmp_path / "cache")
+    there = prepare(spec, abroad / ABROAD[method])
     rows = np.flatnonzero(there.cohort.frame["patient_id"].isin(there.fold(spec).test))
+    assert 0 < len(rows) < len(there.cohort)
     checkpoints = []
     for seen in (lambda images: images, lambda images: Noised(images, rows)):
         out = tmp_path / str(len(checkpoints))

@@ -7,13 +7,11 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
-from melssl.data.views import ViewRecipe
-from melssl.frame import CLIPS
-from melssl.methods.answers import EVEN, share_right
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.answers import EVEN
+from melssl.methods.base import Batch, PoolFacts
+from melssl.methods.clips.order_task import OrderTask
 from melssl.methods.clips.pieces import (
     OrderConfig,
     PieceReader,
@@ -24,11 +22,9 @@ from melssl.methods.clips.pieces import (
     taken,
     uniform,
     whole_below,
-    whole_frames,
     window_starts,
 )
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
 
 N_PIECES = 4
 
@@ -50,7 +46,7 @@ class OrderPredictionConfig(OrderConfig):
         )
 
 
-class OrderPrediction(Method):
+class OrderPrediction(OrderTask):
     """Cross-entropy over the twelve orders of four pieces, which count the same backwards.
 
     ``L = -1/(B K) sum_i sum_k log F_s(p_s(1), ..., p_s(4))`` (Lee et al. 2017, section 3): the
@@ -59,7 +55,6 @@ class OrderPrediction(Method):
     """
 
     Config = OrderPredictionConfig
-    media = CLIPS
     orders: Tensor
 
     def __init__(self, config: OrderPredictionConfig, backbone: Backbone, facts: PoolFacts) -> None:
@@ -75,21 +70,6 @@ class OrderPrediction(Method):
         self.chance = 1 / len(self.orders)
         late = config.fusion == "late"
         self.reader = PieceReader(backbone.width, N_PIECES, len(self.orders), config, late=late)
-
-    @classmethod
-    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return the base recipe, with frames as they are; played backwards the answer stays."""
-        return (whole_frames(base),)
-
-    def step(self, batch: Batch) -> StepResult:
-        """Return cross-entropy of one batch, ``orders_per_clip`` questions of each clip."""
-        (clips,) = batch.views
-        pieces, orders, answers = self.questions(clips, batch)
-        scores = self.reader(self.backbone, pieces, orders)
-        answers = answers.flatten().to(scores.device)
-        with full_precision(scores):
-            loss = F.cross_entropy(scores.float(), answers)
-        return StepResult(loss=loss, parts={"accuracy": share_right(scores, answers)})
 
     def questions(self, clips: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the pieces (B, 4, C, F, S, S), orders (B, K, 4) of them, and answers (B, K)."""

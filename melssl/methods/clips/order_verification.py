@@ -6,13 +6,11 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from melssl.backbones.base import Backbone
-from melssl.data.views import ViewRecipe
-from melssl.frame import CLIPS
-from melssl.methods.answers import EVEN, share_right
-from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
+from melssl.methods.answers import EVEN
+from melssl.methods.base import Batch, PoolFacts
+from melssl.methods.clips.order_task import OrderTask
 from melssl.methods.clips.pieces import (
     OrderConfig,
     PieceReader,
@@ -22,11 +20,9 @@ from melssl.methods.clips.pieces import (
     taken,
     uniform,
     whole_below,
-    whole_frames,
     window_starts,
 )
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
 
 ORDERED, SHUFFLED = (0, 1, 2), (0, 3, 2)  # of the pieces first, between, last, outside
 
@@ -45,7 +41,7 @@ class OrderVerificationConfig(OrderConfig):
         )
 
 
-class OrderVerification(Method):
+class OrderVerification(OrderTask):
     """Cross-entropy of ordered against shuffled, read from three pieces of a clip.
 
     ``L = -1/(2B) sum_i [log F_1(b, c, d) + log F_0(b, x, d)]``: b, d begin and end a window that is
@@ -55,7 +51,6 @@ class OrderVerification(Method):
     """
 
     Config = OrderVerificationConfig
-    media = CLIPS
     chance = EVEN
 
     def __init__(
@@ -72,21 +67,6 @@ class OrderVerification(Method):
         self.reach = min(max(wanted, 2 * self.each), depth - 2 * self.each)
         late = config.fusion == "late"
         self.reader = PieceReader(backbone.width, 3, 2, config, late=late)
-
-    @classmethod
-    def recipes(cls, config: MethodConfig, base: ViewRecipe) -> tuple[ViewRecipe, ...]:
-        """Return the base recipe, with frames as they are; played backwards the answer stays."""
-        return (whole_frames(base),)
-
-    def step(self, batch: Batch) -> StepResult:
-        """Return cross-entropy of one batch, two questions of each clip."""
-        (clips,) = batch.views
-        pieces, orders, answers = self.questions(clips, batch)
-        scores = self.reader(self.backbone, pieces, orders)
-        answers = answers.flatten().to(scores.device)
-        with full_precision(scores):
-            loss = F.cross_entropy(scores.float(), answers)
-        return StepResult(loss=loss, parts={"accuracy": share_right(scores, answers)})
 
     def questions(self, clips: Tensor, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Return the pieces (B, 4, C, F, S, S), orders (B, 2, 3) of them, and answers (B, 2)."""
