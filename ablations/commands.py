@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.changes import change_lines
-from ablations.collect import collect
 from ablations.cost import estimate
 from ablations.describe import cost_lines, plan_lines, snapshot_of
 from ablations.design import Study
@@ -126,6 +125,8 @@ def run_study(study: Study, options: RunOptions) -> StudyResult:
 
 def collect_study(plan: Plan, vault: Vault) -> tuple[TrialTable, Path]:
     """Write the table of what is finished where reports look for it; return it and the folder."""
+    from ablations.collect import collect  # with the statistics: planning is spared them
+
     folder = study_folder(plan.study.name)
     table = collect(plan, vault, list(known_unseen(folder)))
     table.save(folder / "table")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from melssl.evaluation.curves import midranks
 from melssl.evaluation.predictions import UNKNOWN_CAMERA
@@ -84,6 +83,8 @@ def _balanced(label: np.ndarray, patient: np.ndarray, mine: np.ndarray, seed: Se
 def _probability(
     embeddings: np.ndarray, label: np.ndarray, fit: np.ndarray, scored: np.ndarray
 ) -> np.ndarray:
+    from sklearn.linear_model import LogisticRegression  # half a second that planning is spared
+
     known = embeddings[fit].astype(np.float64)
     mean, deviation = known.mean(axis=0), known.std(axis=0)
     deviation[deviation < 1e-6 * max(deviation.max(), 1e-12)] = np.inf

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
 
 from melssl.errors import SplitError
 from melssl.evaluation.protocols.base import Evidence, Protocol, Reads, Verdict
 from melssl.evaluation.selection import cross_fit_folds
 from melssl.space import Dimension
+
+if TYPE_CHECKING:
+    from sklearn.linear_model import LogisticRegression
 
 
 class Inputs:
@@ -135,6 +137,8 @@ def regression(
     x: np.ndarray, target: np.ndarray, strength: float, weight: np.ndarray | None = None
 ) -> LogisticRegression:
     """Return the logistic regression on ``x`` (n, D), which count ``weight`` (n,)."""
+    from sklearn.linear_model import LogisticRegression  # half a second that planning is spared
+
     model = LogisticRegression(C=strength / x.shape[1], max_iter=2000)
     model.fit(x, target, sample_weight=weight)
     return model
