@@ -31,7 +31,7 @@ from melssl.files import (
     publish,
     sha256,
     share_like,
-    sync,
+    sync_all,
     write_atomically,
 )
 
@@ -198,15 +198,14 @@ class Vault:
                 "finished_at": time.time(),
                 **facts,
             }
-            _write_json(part / RECORD, record)
+            (part / RECORD).write_bytes(_json(record))
             self.publish(part, stage.kind, stage.key)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 
     def publish(self, part: Path, kind: Kind, key: str) -> None:
         """Move a whole stage into place, unless it came to be there meanwhile."""
-        for path in (*part.iterdir(), part):
-            sync(path)
+        sync_all((*part.iterdir(), part))
         final = self.folder(kind, key)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -228,7 +227,7 @@ class Vault:
         path = self.failure_path(stage.kind, stage.key)
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _write_json(path, {"reason": reason, "trace": lines, "at": failure.at})
+            write_atomically(path, _json({"reason": reason, "trace": lines, "at": failure.at}))
         return failure
 
     def failure(self, kind: Kind, key: str) -> Failure | None:
@@ -262,5 +261,5 @@ class Vault:
             ) from None
 
 
-def _write_json(path: Path, data: dict[str, Json]) -> None:
-    write_atomically(path, json.dumps(data, indent=1).encode())
+def _json(data: dict[str, Json]) -> bytes:
+    return json.dumps(data, indent=1).encode()

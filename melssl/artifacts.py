@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from melssl.files import write_atomically
 from melssl.stages import Kind
 from melssl.training.devices import Runtime
 from melssl.training.loop import Listener
@@ -32,5 +31,5 @@ class Place:
 
 
 def write_json(path: Path, data: object) -> None:
-    """Write JSON; the file appears whole or not at all."""
-    write_atomically(path, json.dumps(data, indent=1).encode())
+    """Write JSON into a folder that others see when it is whole, and flushed, only."""
+    path.write_text(json.dumps(data, indent=1))

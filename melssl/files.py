@@ -9,6 +9,8 @@ import platform
 import re
 import secrets
 import stat
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 
@@ -51,6 +53,13 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Flush files and folders side by side: a journal commits together what waits together."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in pool.map(sync, paths):
+            pass
 
 
 def own_name() -> str:

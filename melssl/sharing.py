@@ -17,7 +17,6 @@ from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from melssl.artifacts import write_json
 from melssl.backbones import backbone_config
 from melssl.backbones.base import Backbone
 from melssl.backbones.cnn import TimmCnn, TimmCnnBackbone
@@ -196,7 +195,8 @@ def _write(folder: Path, spec: RunSpec, backbone: Backbone, form: _TimmForm | No
     if form is not None:
         config |= {"architecture": form.architecture, "model_args": dict(form.arguments)}
         config["num_classes"] = 0
-    write_json(folder / CONFIG, config | {"melssl": {**own, "prefix": prefix}})
+    config["melssl"] = {**own, "prefix": prefix}
+    write_atomically(folder / CONFIG, json.dumps(config, indent=1).encode())
 
 
 def _loads_in_timm(folder: Path, spec: RunSpec, backbone: Backbone) -> bool:
