@@ -122,14 +122,17 @@ def _started(spec: RunSpec, value: Value) -> RunSpec:
 
 
 def pretexts(spec: RunSpec, *, served: bool = True) -> tuple[Value, ...]:
-    """Return the methods that learn from images alone and that the backbone serves, or does not."""
+    """Return the methods for the cohort's samples alone that the backbone serves, or does not."""
     from melssl.spec import PARTS, RunSpec
 
+    kind = spec.cohort.medium.kind
     classes = {name: RunSpec.parse({"method": name}).method_class for name in PARTS["method"]}
     return tuple(
         name
         for name, method in classes.items()
-        if method.is_pretext() and method.serves(spec.backbone, spec.cohort.medium.kind) == served
+        if method.is_pretext()
+        and kind in method.media
+        and method.serves(spec.backbone, kind) == served
     )
 
 

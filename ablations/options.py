@@ -61,7 +61,10 @@ def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
     group.add_argument("--source", default="", help="cohort: synthetic, ham10000, siim_isic, ...")
     group.add_argument("--data-root", default="", help="folder of the cohort's official files")
     group.add_argument(
-        "--preset", default="", help="smoke, demo, cpu, gpu, volumes or a file that a search wrote"
+        "--preset",
+        default="",
+        help="smoke, demo, cpu, gpu, volumes, clips or a file that a search wrote; if not: demo for"
+        " made cohorts, else cpu, volumes or clips, by what the source holds",
     )
     group.add_argument("--control", default="no_pretext", help="the control's method, or 'none'")
     group.add_argument(
@@ -210,15 +213,16 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
 
     """
     from ablations.design import Study
-    from ablations.presets import preset
+    from ablations.presets import VIEWS, fitting, preset
     from melssl.settings import with_overrides
     from melssl.spec import RunSpec
 
-    # a real cohort deserves more than the demo's size
-    sized = preset(args.preset or ("cpu" if args.source not in ("", "synthetic") else "demo"))
+    sized = preset(args.preset) if args.preset else fitting(args.source)
     chosen = getattr(args, "factor", "") or default_factor
     factors = [factor_named(name.strip()) for name in chosen.split(",")]
     baseline = _with_cohort(RunSpec.parse(sized.baseline), args.source, args.data_root)
+    if "views" not in sized.baseline:
+        baseline = baseline.replace(views=VIEWS[baseline.cohort.medium.kind])
     if args.folds:
         folds = baseline.folds.replace(n_folds=_count("folds", args.folds, 0))
         baseline = baseline.replace(folds=folds)

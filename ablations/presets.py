@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melssl.errors import SpecError, nearest
+from melssl.frame import Kind
 from melssl.settings import Json
 
 FILE = ".json"
@@ -97,7 +98,37 @@ PRESETS: dict[str, Preset] = {
         fractions=(6, 12, 24, 1.0),
         n_draws=1,
     ),
+    "clips": Preset(
+        purpose="some hundred clips of 79 patients, 12, 24 and all of a fold's: half an hour on two"
+        " cores for seven pretexts with a small 3-D ResNet",
+        baseline={
+            "cohort": {"source": "pocus_lung_ultrasound"},
+            "image_px": 32,
+            "folds": {"n_folds": 4},
+            "backbone": {"family": "resnet3d", "first_width": 8},
+            "pretraining": {"epochs": 100, "batch_size": 32, "lr": 0.01, "precision": "bf16"},
+        },
+        fractions=(12, 24, 1.0),
+        n_draws=3,
+    ),
 }
+MADE = "synthetic"  # how the names of drawn cohorts begin
+FITTING: dict[Kind, str] = {"image": "cpu", "volume": "volumes", "clip": "clips"}
+VIEWS: dict[Kind, str] = {"image": "medical", "volume": "volume", "clip": "clip"}
+
+
+def fitting(source: str) -> Preset:
+    """Return the preset of a source where none is named; without a source the demo's.
+
+    Raises:
+        SpecError: there is no such source.
+
+    """
+    from melssl.spec import RunSpec
+
+    if not source or source.startswith(MADE):
+        return PRESETS["demo"]
+    return PRESETS[FITTING[RunSpec.parse({"cohort": {"source": source}}).cohort.medium.kind]]
 
 
 def preset(name: str) -> Preset:

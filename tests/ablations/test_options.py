@@ -15,6 +15,7 @@ from ablations.options import (
     run_options,
     study_from,
 )
+from melssl.data.views import VIEW_PRESETS, ViewRecipe
 from melssl.errors import SpecError
 
 
@@ -28,6 +29,33 @@ def test_empty_values_mean_the_presets_own() -> None:
     empty = ("--factor", "", "--values", "", "--fractions", "", "--folds", "", "--preset", "")
     assert build(*empty) == build()
     assert build().baseline.cohort.source == "synthetic"
+
+
+@pytest.mark.parametrize(
+    ("source", "image_px", "views", "protocol"),
+    [
+        ("synthetic_volumes", 32, "volume", "linear_probe"),
+        ("synthetic_clips", 32, "clip", "linear_probe"),
+        ("ham10000", 48, "medical", "linear_probe"),
+        ("pocus_lung_ultrasound", 32, "clip", "linear_probe"),
+        ("msd_hippocampus", 32, None, "segmentation"),
+    ],
+)
+def test_a_source_without_a_preset_gets_the_size_and_views_of_its_kind(
+    source: str, image_px: int, views: str | None, protocol: str
+) -> None:
+    baseline = build("--source", source).baseline
+    assert baseline.image_px == image_px
+    assert baseline.protocol.name == protocol
+    expected = ViewRecipe(native_scale=True) if views is None else VIEW_PRESETS[views]
+    assert baseline.views == expected
+
+
+def test_methods_of_other_kinds_of_samples_are_not_said_to_be_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    build("--factor", "method", "--source", "synthetic_clips")
+    assert "need patch tokens: mae; " in capsys.readouterr().err
 
 
 def test_mask_ratio_brings_a_method_and_a_backbone_that_have_one() -> None:
