@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from ablations.table import TrialTable
+from reports import style
 from reports.cells import in_order, label, others, planned_cells, varying
 from reports.series import method_look, method_name
+
+FEW = 25
 
 
 def settings_of(logged: pd.DataFrame, table: TrialTable) -> pd.DataFrame:
@@ -37,3 +41,22 @@ def settings_of(logged: pd.DataFrame, table: TrialTable) -> pd.DataFrame:
         for name, method in zip(own["series"], own["method"], strict=True)
     ]
     return own.reset_index()[["stage", "panel", "series", "look"]]
+
+
+def draw_stages(axes: Axes, lines: pd.DataFrame, x: str) -> None:
+    """Draw ``value`` against ``x``: a thin line per stage, a thick one per mean (``role``).
+
+    A mean of few points has marks, for a line through one point cannot be seen.
+    """
+    for (role, code, _), line in lines.groupby(["role", "look", "stage"], sort=False, dropna=False):
+        look, strong = style.look(str(code)), role == "mean"
+        axes.plot(
+            *(line[x], line["value"]),
+            color=look.colour,
+            linestyle=look.line if strong else "-",
+            marker=look.marker if strong and len(line) < FEW else "",
+            markersize=2.5,
+            linewidth=1.3 if strong else 0.5,
+            alpha=1.0 if strong else 0.35,
+            zorder=3 if strong else 2,
+        )

@@ -67,6 +67,11 @@ class Block:
         """Whether numbers stand below each row of tiles."""
         return [bool(group["value"].notna().any()) for _, group in self.rows.groupby("row")]
 
+    @property
+    def form(self) -> str:
+        """How the numbers are printed: places are whole, probabilities and distances are not."""
+        return "{:.0f}" if (self.rows["value"].dropna() % 1 == 0).all() else "{:.2f}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measures:
@@ -181,6 +186,10 @@ def _draw_block(
         axes.text(sizes.start - GAP, at + sizes.tile / 2, label, ha="right", va="center")
         for tile in row.to_dict("records"):
             _draw_tile(axes, tile, sizes, at, looks)
+            if not is_empty(tile["value"]):
+                middle = sizes.across(int(tile["column"])) + sizes.tile / 2
+                words = number(float(tile["value"]), block.form)
+                axes.text(middle, at + sizes.tile + GAP, words, ha="center", va="top")
         at += sizes.tile + GAP + valued * LINE
 
 
@@ -212,9 +221,6 @@ def _draw_tile(
         frame = Rectangle(place, size / sizes.width, size / sizes.height, fill=False)
         frame.set(edgecolor=colour, linestyle=line, linewidth=1.2, transform=axes.transAxes)
         axes.add_patch(frame)
-    if not is_empty(tile["value"]):
-        words = number(float(str(tile["value"])), "{:.2f}")
-        axes.text(left + size / 2, top + size + GAP, words, ha="center", va="top")
 
 
 def decoded(png: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from ablations.table import StudyInfo, TrialTable
 from reports import captions, layout, style
 from reports.cells import units
 from reports.exhibit import FigureExhibit
-from reports.stages import settings_of
+from reports.stages import draw_stages, settings_of
 
 SERIES = {"loss": "pretext loss", "knn_roc_auc": "kNN ROC AUC"}
 COLUMNS = {"single": 2, "double": 4}
@@ -70,22 +70,7 @@ class Learning(FigureExhibit):
             if panel.endswith(SERIES["knn_roc_auc"]):  # these compare between methods
                 axes.set_ylim(scores.min() - 0.02, scores.max() + 0.02)
             layout.title(page, axes, panel)
-            inside = frame[frame["panel"] == panel]
-            for (role, code, _), line in inside.groupby(
-                ["role", "look", "stage"], sort=False, dropna=False
-            ):
-                look, strong = style.look(str(code)), role == "mean"
-                marker = look.marker if strong and len(line) < 25 else ""
-                axes.plot(
-                    *(line["epoch"], line["value"]),
-                    color=look.colour,
-                    linestyle=look.line if strong else "-",
-                    marker=marker,
-                    markersize=2.5,
-                    linewidth=1.3 if strong else 0.5,
-                    alpha=1.0 if strong else 0.35,
-                    zorder=3 if strong else 2,
-                )
+            draw_stages(axes, frame[frame["panel"] == panel], "epoch")
         layout.finish(page, info, ("epoch", ""), _handles(frame), names_on_x=False)
         return page.figure
 

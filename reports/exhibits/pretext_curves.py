@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from ablations.table import StudyInfo, TrialTable
 from reports import captions, layout, style
 from reports.exhibit import FigureExhibit
-from reports.stages import settings_of
+from reports.stages import draw_stages, settings_of
 
 KIND, POINTS = "pretrain", 150
 SERIES = {
@@ -75,20 +75,8 @@ class PretextCurves(FigureExhibit):
         titles = list(dict.fromkeys(frame["panel"]))
         page = layout.sheet(width, len(titles), share_y=False)
         for axes, title in zip(page.panels, titles, strict=True):
-            inside = frame[frame["panel"] == title]
             layout.title(page, axes, title)
-            for (role, code, _), line in inside.groupby(
-                ["role", "look", "stage"], sort=False, dropna=False
-            ):
-                look, strong = style.look(str(code)), role == "mean"
-                axes.plot(
-                    *(line["step"], line["value"]),
-                    color=look.colour,
-                    linestyle=look.line if strong else "-",
-                    linewidth=1.3 if strong else 0.5,
-                    alpha=1.0 if strong else 0.35,
-                    zorder=3 if strong else 2,
-                )
+            draw_stages(axes, frame[frame["panel"] == title], "step")
         labels = ("pretraining step", SERIES[self.series])
         layout.finish(page, info, labels, _handles(frame), names_on_x=True)
         return page.figure
