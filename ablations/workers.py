@@ -151,8 +151,7 @@ def _produce(stage: Stage, vault: Vault, job: Job) -> None:
             raise ArtifactError(f"needs {kind} {key}, {why}")
         inputs[kind] = vault.whole(kind, key)
     prepared = _preparations(vault.root).of(stage.spec, stage.unseen)
-    work = vault.work(stage.kind, stage.key)
-    work.mkdir(parents=True, exist_ok=True)
+    work = vault.work(stage.kind, stage.key)  # made by the first who leaves something there
     load = workload(stage, prepared)
     facts: dict[str, Json] = {
         "signature": load.signature,
@@ -182,7 +181,7 @@ class _Reporter:
 
     def __init__(self, path: Path, stop: Path | None) -> None:
         self._path, self._stop = path, stop
-        self._last = 0.0
+        self._last = time.monotonic()
 
     def __call__(self, step: int, total: int, loss: float) -> None:
         if self._stop is not None and self._stop.exists():
@@ -190,6 +189,7 @@ class _Reporter:
         now = time.monotonic()
         if now - self._last >= REPORT_SECONDS:
             self._last = now
+            self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_suffix(".part")
             part.write_text(json.dumps({"step": step, "total": total, "loss": loss}))
             part.replace(self._path)

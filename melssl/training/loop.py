@@ -365,6 +365,7 @@ class _Run(Generic[BatchT]):
             first=self.first,
             inherited_seconds=self.log.inherited_seconds,
         )
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(path, tensors, state.plain())
 
     def resume(self, path: Path, *, any_length: bool) -> bool:
