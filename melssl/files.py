@@ -57,9 +57,14 @@ def sync(path: Path) -> None:
 
 def sync_all(paths: Iterable[Path]) -> None:
     """Flush files and folders side by side: a journal commits together what waits together."""
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in pool.map(sync, paths):
-            pass
+    for _ in _flushers(os.getpid()).map(sync, paths):
+        pass
+
+
+@lru_cache(maxsize=1)
+def _flushers(_: int) -> ThreadPoolExecutor:
+    """Return this process's threads for flushing; a fork does not have its parent's."""
+    return ThreadPoolExecutor(max_workers=8, thread_name_prefix="flush")
 
 
 def own_name() -> str:

@@ -46,8 +46,10 @@ class EmbeddingMap(FigureExhibit):
         return tuple(map(cls, PROJECTIONS))
 
     def needs(self, table: TrialTable) -> str | None:
-        """Projected embeddings of this study."""
-        return missing(table, KIND)
+        """Projected embeddings of this study, and groups to colour them by."""
+        if reason := missing(table, KIND):
+            return reason
+        return None if self._colourings(table) else "one class, one camera and nobody with two"
 
     def frame(self, table: TrialTable) -> pd.DataFrame:
         """Return ``panel, stamp, colouring, group, look, x, y``: every point once per colouring.
@@ -55,15 +57,16 @@ class EmbeddingMap(FigureExhibit):
         Groups beyond the five largest are one, and so are patients with one image; a group of more
         than half the points is drawn in grey.
         """
+        return pd.concat(self._colourings(table), ignore_index=True)
+
+    def _colourings(self, table: TrialTable) -> list[pd.DataFrame]:
+        """Return the points once per colouring that has two groups."""
         assert table.gallery is not None
         points = with_arms(table.gallery.kinds[KIND], table)
         points = points[points["projection"] == PROJECTIONS[self.projection]]
         one = units(table.info).removesuffix("s")
         called = {name: one if name == "patient" else name for name in COLOURINGS}
-        return pd.concat(
-            [rows for name in COLOURINGS for rows in _coloured(points, name, called[name])],
-            ignore_index=True,
-        )
+        return [rows for name in COLOURINGS for rows in _coloured(points, name, called[name])]
 
     def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
         """Draw a row of maps per arm."""

@@ -11,6 +11,7 @@ import pytest
 from ablations.table import TrialTable
 from reports.build import Target, listing, write
 from reports.command import load_table, make_report_files
+from reports.exhibits.embedding_map import EmbeddingMap
 from reports.exhibits.pictures import Pictures, shared_once, with_arms
 
 Make = Callable[..., TrialTable]
@@ -55,6 +56,16 @@ def test_pictures_of_other_encoders_are_refused(table: TrialTable) -> None:
     reason = Pictures(kind="views").refusal(stale)
     assert reason is not None
     assert "of other encoders" in reason
+
+
+def test_a_map_is_refused_where_nothing_could_be_coloured_apart(table: TrialTable) -> None:
+    assert table.gallery is not None
+    points = table.gallery.kinds["embedding_map"]
+    alike = points.assign(outcome="volume", camera="one", patient=points["sample_id"])
+    kinds = table.gallery.kinds | {"embedding_map": alike}
+    plain = replace(table, gallery=replace(table.gallery, kinds=kinds))
+    assert EmbeddingMap().refusal(table) is None
+    assert "one class" in str(EmbeddingMap().refusal(plain))
 
 
 def test_damaged_pictures_leave_the_other_figures_alone(table: TrialTable, tmp_path: Path) -> None:
