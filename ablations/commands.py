@@ -16,7 +16,7 @@ from ablations.keeping.users import remember
 from ablations.ledger import Ledger, ParentRun, default_uri
 from ablations.mirror import Mirror
 from ablations.options import RunOptions, outputs
-from ablations.plan import Plan, PlannedTrial, check_study, looked_up, make_plan
+from ablations.plan import Plan, PlannedTrial, check_study, looked_up, make_plan, uncollected
 from ablations.preparations import Preparations
 from ablations.records import cell_metrics, record_of
 from ablations.run import run_plan
@@ -165,6 +165,7 @@ def sync_ledger(study: Study, options: RunOptions) -> int:
     return written
 
 
+@uncollected()
 def _ready(study: Study, options: RunOptions, vault: Vault) -> Plan:
     """Check the study, remember it, and decode what it needs."""
     check_study(study, Preparations(vault.root, decode=False))
