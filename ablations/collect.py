@@ -206,7 +206,9 @@ def _factor_info(plan: Plan, index: int) -> FactorInfo:
             labels[value] = method if factor is METHOD else factor.show(value)
     ordered = [value for value in plan.study.values(factor) if value in labels]
     levels = tuple(LevelInfo(value=value, label=labels[value]) for value in ordered)
-    return FactorInfo(name=factor.name, label=factor.label, scale=factor.scale, levels=levels)
+    unit = plan.preparations.of(plan.study.baseline).cohort.patient_unit
+    label = factor.label.replace("patients", f"{unit}s")
+    return FactorInfo(name=factor.name, label=label, scale=factor.scale, levels=levels)
 
 
 def _origin(plan: Plan) -> dict[str, str | int]:
