@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -28,7 +28,7 @@ from reports.numbers import number
 
 # Inches.
 GAP, BLOCK_GAP = 0.035, 0.08
-MOST_TILE, PAGE = 0.95, 8.0
+MOST_TILE, LEAST_TILE, PAGE = 0.95, 0.28, 8.0  # a smaller tile is narrower than its number
 HEAT, MOST_OPAQUE = "viridis", 0.75
 # Outcomes that frame a tile: colours and dashes that grey print tells apart.
 FRAMES: tuple[tuple[str, style.Line], ...] = (
@@ -88,14 +88,16 @@ class Measures:
         return self.start + column * (self.tile + GAP)
 
 
-def draw_tiles(frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
+def draw_tiles(
+    frame: pd.DataFrame, info: StudyInfo, width: str, *, rows_alike: bool = False
+) -> Figure:
     """Draw tiles, one block per value of ``panel``, with its ``stamp`` at the right.
 
     ``row, column`` are places in a block, ``pixels`` and ``heat`` PNG in base64; ``row_label`` and
     ``column_label`` stand beside and above (equal ones side by side once), ``value`` below the tile
-    and ``mark`` is the colour around it.
+    and ``mark`` is the colour around it. Where ``rows_alike`` each show another sample, the last of
+    every block are left out until the page has room for tiles that are wider than their numbers.
     """
-    blocks = list(_blocks(frame))
     figure = Figure(figsize=(style.WIDTHS[width], 1), dpi=style.DPI)
     FigureCanvasAgg(figure)
     marks = [mark for mark in dict.fromkeys(map(text, frame["mark"])) if mark]
@@ -103,7 +105,10 @@ def draw_tiles(frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
     key = layout.legend(figure, [_handle(mark, *look) for mark, look in looks.items()])
     top = EDGE + (key.get_window_extent().height / style.DPI + GAP if key else 0.0)
     bottom = layout.stamp(figure, info) + GAP
-    sizes = _measures(frame, blocks, style.WIDTHS[width], PAGE - top - bottom)
+    blocks, sizes = _fitted(frame, style.WIDTHS[width], PAGE - top - bottom)
+    while rows_alike and sizes.tile < LEAST_TILE and frame["row"].max() > 0:
+        frame = frame[frame["row"] < frame["row"].max()]
+        blocks, sizes = _fitted(frame, style.WIDTHS[width], PAGE - top - bottom)
     ends = np.cumsum([top, *(_height(block, sizes) + BLOCK_GAP for block in blocks)])
     height = float(ends[-1]) - BLOCK_GAP + bottom
     figure.set_figheight(height)
@@ -131,9 +136,9 @@ def _blocks(frame: pd.DataFrame) -> Iterator[Block]:
         before = headings
 
 
-def _measures(
-    frame: pd.DataFrame, blocks: Sequence[Block], width: float, height: float
-) -> Measures:
+def _fitted(frame: pd.DataFrame, width: float, height: float) -> tuple[list[Block], Measures]:
+    """Return the blocks, and tiles so small that a page of that size holds them."""
+    blocks = list(_blocks(frame))
     letters = max(len(text(label)) for label in frame["row_label"])
     left = EDGE + (letters * LETTER + GAP if letters else 0.0)
     n = int(frame["column"].max()) + 1
@@ -144,7 +149,7 @@ def _measures(
             break
         tile *= 0.93
     start = left + (width - left - EDGE - n * (tile + GAP)) / 2
-    return Measures(width=width, left=left, tile=tile, start=start)
+    return blocks, Measures(width=width, left=left, tile=tile, start=start)
 
 
 def _height(block: Block, sizes: Measures) -> float:

@@ -58,20 +58,26 @@ class Learning(FigureExhibit):
         """Draw a column per method, its score below its loss."""
         methods = list(dict.fromkeys(frame["method"]))
         columns = min(COLUMNS[width], len(methods))
+        chunks = [methods[i : i + columns] for i in range(0, len(methods), columns)]
         places = [
-            f"{method}: {words}"
-            for some in (methods[i : i + columns] for i in range(0, len(methods), columns))
+            f"{some[i]}: {words}" if i < len(some) else ""  # a score stays below its loss
+            for some in chunks
             for words in SERIES.values()
-            for method in some
+            for i in range(columns)
         ]
         page = layout.sheet(width, len(places), share_y=False, columns=columns, height=1.2)
         scores = frame.loc[frame["logged"] == "knn_roc_auc", "value"]
-        for axes, panel in zip(page.panels, places, strict=True):
+        below = [*places[columns:], *[None] * columns]
+        for axes, panel, next_one in zip(page.panels, places, below, strict=True):
+            axes.tick_params(labelbottom=not next_one)
             if panel.endswith(SERIES["knn_roc_auc"]):  # these compare between methods
                 axes.set_ylim(scores.min() - 0.02, scores.max() + 0.02)
             layout.title(page, axes, panel)
             draw_stages(axes, frame[frame["panel"] == panel], "epoch")
         layout.finish(page, info, ("epoch", ""), _handles(frame), names_on_x=False)
+        for axes, panel in zip(page.panels, places, strict=True):
+            if not panel:
+                axes.remove()
         return page.figure
 
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:

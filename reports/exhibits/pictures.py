@@ -54,6 +54,7 @@ FROM_TESTS = (
     *("reconstruction", "attention", "attention_heads", "grad_cam", "feature_maps", "masks"),
     *("clip_orders", "space_time_cubes", "futures", "temporal_saliency"),
 )
+A_CLIP_PER_ROW = ("clip_orders", "temporal_saliency")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Pictures(FigureExhibit):
 
     def draw(self, frame: pd.DataFrame, info: StudyInfo, width: str) -> Figure:
         """Draw a block per arm."""
-        return draw_tiles(frame, info, width)
+        return draw_tiles(frame, info, width, rows_alike=self.kind in A_CLIP_PER_ROW)
 
     def caption(self, frame: pd.DataFrame, info: StudyInfo) -> str:
         """Say what is shown, of whom, and that weights are named."""

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ablations.table import TrialTable
+from reports import style
 from reports.build import Target, listing, write
 from reports.command import load_table, make_report_files
 from reports.exhibits.embedding_map import EmbeddingMap
 from reports.exhibits.pictures import Pictures, shared_once, with_arms
+from reports.tiles import draw_tiles
 
 Make = Callable[..., TrialTable]
 Look = Callable[[TrialTable], TrialTable]
@@ -56,6 +59,22 @@ def test_pictures_of_other_encoders_are_refused(table: TrialTable) -> None:
     reason = Pictures(kind="views").refusal(stale)
     assert reason is not None
     assert "of other encoders" in reason
+
+
+@pytest.mark.parametrize(("rows_alike", "n_drawn"), [(True, 2), (False, 4)])
+def test_samples_are_left_out_before_tiles_are_narrower_than_their_numbers(
+    table: TrialTable, rows_alike: bool, n_drawn: int
+) -> None:
+    tile = Pictures(kind="grad_cam").frame(table).iloc[0].to_dict()
+    tiles = [
+        tile | {"panel": f"arm {arm}", "row": row, "column": column, "value": 0.5, "heat": ""}
+        for arm in range(6)
+        for row in range(4)
+        for column in range(8)
+    ]
+    with style.ink():
+        figure = draw_tiles(pd.DataFrame(tiles), table.info, "double", rows_alike=rows_alike)
+    assert len(figure.axes[0].images) == 6 * n_drawn * 8
 
 
 def test_a_map_is_refused_where_nothing_could_be_coloured_apart(table: TrialTable) -> None:
