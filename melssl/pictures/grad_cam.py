@@ -25,7 +25,7 @@ def grad_cam(subject: Subject) -> pd.DataFrame:
     outcome. Of two classes the last is asked for, of several each image's own.
 
     Raises:
-        PictureError: the encoder has no layer that leaves its last map.
+        PictureError: the encoder has no layer that leaves its last map, or all labels are one.
 
     """
     from captum.attr import LayerGradCam
@@ -90,6 +90,8 @@ def _probe(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     inputs = Inputs((embeddings,), np.arange(len(rows)))
     ((_, mean, deviation, stretch),) = inputs.blocks
     x = inputs.at(np.arange(len(rows)))
+    if len(set(subject.targets[rows])) < 2:
+        raise PictureError("Grad-CAM asks what speaks for a class, and all labels are of one")
     model = regression(x, subject.targets[rows], LinearProbe().strength)
     coefficients, biases = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # one row, of the second class against the first

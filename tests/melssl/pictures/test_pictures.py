@@ -77,6 +77,15 @@ def test_what_an_encoder_cannot_show_is_said(cnn: Subject, vit: Subject, subject
             PICTURES[kind](subject)
 
 
+def test_a_cohort_of_one_class_has_no_grad_cam(
+    cnn: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alike = np.zeros(len(cnn.frame), dtype=np.int64)
+    monkeypatch.setattr(Subject, "targets", property(lambda _: alike))
+    with pytest.raises(PictureError, match="all labels are of one"):
+        PICTURES["grad_cam"](cnn)
+
+
 def test_images_are_of_test_patients_one_to_a_patient(cnn: Subject) -> None:
     rows = cnn.shown()
     tested = cnn.prepared.fold(cnn.spec).test
