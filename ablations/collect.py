@@ -12,7 +12,7 @@ import pandas as pd
 from ablations.cells import cells_frame, variances_frame
 from ablations.comparisons import comparisons_frame
 from ablations.encoders import costs_frame, encoders_frame
-from ablations.factors import METHOD
+from ablations.factors import LABEL_FRACTION, METHOD
 from ablations.largest import pooled_frame, reliability_frame
 from ablations.origin import commit, libraries
 from ablations.parts import parts_frame
@@ -206,8 +206,10 @@ def _factor_info(plan: Plan, index: int) -> FactorInfo:
             labels[value] = method if factor is METHOD else factor.show(value)
     ordered = [value for value in plan.study.values(factor) if value in labels]
     levels = tuple(LevelInfo(value=value, label=labels[value]) for value in ordered)
-    unit = plan.preparations.of(plan.study.baseline).cohort.patient_unit
-    label = factor.label.replace("patients", f"{unit}s")
+    label = factor.label
+    if factor is LABEL_FRACTION:
+        unit = plan.preparations.of(plan.study.baseline).cohort.patient_unit
+        label = label.replace("patients", f"{unit}s")
     return FactorInfo(name=factor.name, label=label, scale=factor.scale, levels=levels)
 
 
