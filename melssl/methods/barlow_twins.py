@@ -20,7 +20,7 @@ from melssl.methods.base import (
     with_gradients,
 )
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class BarlowTwinsConfig(PairConfig):

@@ -18,8 +18,8 @@ from melssl.errors import BackboneError
 from melssl.frame import IMAGES, RGB, Frame, Kind
 from melssl.settings import Later, Settings
 from melssl.space import Dimension
-from melssl.training.loop import Trainable
 from melssl.training.optim import TrainSpec
+from melssl.training.trainable import Trainable
 
 if TYPE_CHECKING:
     from melssl.methods.weights import LoadReport

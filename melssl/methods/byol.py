@@ -24,7 +24,7 @@ from melssl.methods.base import (
 )
 from melssl.methods.target import Target, annealed
 from melssl.space import Dimension
-from melssl.training.loop import Progress, StepResult
+from melssl.training.trainable import Progress, StepResult
 
 FIRST_OF_BLUR = 20 / 11
 

@@ -29,7 +29,7 @@ from melssl.methods.colour_bins import (
     soft_encoded,
 )
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 TARGET_STRIDE = 4  # colours are predicted at a quarter of the side, as in the paper
 PLAIN = ViewRecipe()  # how the encoder's images are normalised

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone
 from melssl.methods.base import PoolFacts, full_precision, several_processes
 from melssl.methods.multi_crop import MultiCrop, MultiCropConfig, n_prototypes, unit_prototypes
-from melssl.training.loop import Progress
+from melssl.training.trainable import Progress
 
 
 class DistillationConfig(MultiCropConfig):

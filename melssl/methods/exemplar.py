@@ -21,7 +21,7 @@ from melssl.methods.base import (
     full_precision,
 )
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 NO_CLASS = -1
 

@@ -21,7 +21,7 @@ from melssl.methods.base import (
 )
 from melssl.methods.corruption import Corrupted, CorruptionConfig, corrupt, sample_corruption
 from melssl.methods.pixel_decoder import PixelDecoder, hidden_l1
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 CELLS = 8  # to a side, where a net without patches is asked for blocks or single cells
 

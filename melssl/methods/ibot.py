@@ -15,7 +15,7 @@ from melssl.methods.masking import MaskShape, draw_masks
 from melssl.methods.multi_crop import LARGE, between_views
 from melssl.methods.target import Target, annealed
 from melssl.space import Dimension
-from melssl.training.loop import Progress, StepResult
+from melssl.training.trainable import Progress, StepResult
 
 
 class IBotConfig(DistillationConfig):

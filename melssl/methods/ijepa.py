@@ -18,7 +18,7 @@ from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_pre
 from melssl.methods.masking import placed, places, rectangles, sized
 from melssl.methods.target import Target, annealed
 from melssl.space import Dimension
-from melssl.training.loop import Progress, StepResult
+from melssl.training.trainable import Progress, StepResult
 
 LEAST_CONTEXT = 8  # an image whose context is less than the grid's eighth part is drawn again
 Small = Annotated[float, Field(gt=0, le=0.3)]

@@ -19,7 +19,7 @@ from melssl.methods.orders import shuffled, spread_orders
 from melssl.methods.tiles import TileConfig, answering_head, cells, cut, fitting_sides, levelled
 from melssl.settings import Later
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class JigsawConfig(TileConfig):

@@ -29,7 +29,7 @@ from melssl.methods.masking import MaskShape, masks_of_ratio, places
 from melssl.methods.patches import patchify, sine_positions, unpatchify
 from melssl.settings import Later
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class MaeConfig(MethodConfig):

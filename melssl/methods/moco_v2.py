@@ -21,7 +21,7 @@ from melssl.methods.base import (
 )
 from melssl.methods.target import Target, gathered
 from melssl.space import Dimension
-from melssl.training.loop import Progress, StepResult
+from melssl.training.trainable import Progress, StepResult
 
 POOL_PER_QUEUE = 4
 

@@ -24,7 +24,7 @@ from melssl.methods.base import (
 from melssl.methods.byol import asymmetric
 from melssl.methods.target import Target, annealed, key_contrast
 from melssl.space import Dimension
-from melssl.training.loop import Progress, StepResult
+from melssl.training.trainable import Progress, StepResult
 
 
 class MoCoV3Config(PairConfig):

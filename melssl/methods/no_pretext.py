@@ -13,7 +13,7 @@ from melssl.frame import ALL_MEDIA, IMAGES
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts
 from melssl.methods.weights import load_timm_weights
 from melssl.settings import Json
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class Untrained(Method):

@@ -22,7 +22,7 @@ from melssl.methods.tiles import (
     levelled,
 )
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 SIDES = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))  # down, right
 N_TILES = 9

@@ -17,7 +17,7 @@ from melssl.methods.answers import share_right
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_precision
 from melssl.settings import Later
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 N_TURNS = 4
 Turn = tuple[tuple[int, int], int]

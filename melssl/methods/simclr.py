@@ -20,7 +20,7 @@ from melssl.methods.base import (
     several_processes,
 )
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class SimClrConfig(PairConfig):

@@ -24,7 +24,7 @@ from melssl.methods.base import (
 from melssl.methods.masking import MaskShape, masks_of_ratio
 from melssl.methods.patches import enlarged, pixels_of_places, within
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 FLAT = 0.01  # variance below which a unit is bare skin, whose noise is not to be blown up
 

@@ -20,8 +20,8 @@ from melssl.methods.base import (
 )
 from melssl.methods.byol import unit_spread
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
 from melssl.training.optim import Rate
+from melssl.training.trainable import StepResult
 
 BOTTLENECK = 4
 

@@ -28,8 +28,8 @@ from melssl.methods.corruption import CorruptionConfig, corrupt, sample_corrupti
 from melssl.methods.pixel_decoder import PixelDecoder, as_map
 from melssl.methods.rotation import N_TURNS
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
 from melssl.training.optim import Rate
+from melssl.training.trainable import StepResult
 
 
 class SitConfig(CorruptionConfig, PairConfig):

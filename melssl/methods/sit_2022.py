@@ -26,7 +26,7 @@ from melssl.methods.corruption import CorruptionConfig, corrupt, sample_corrupti
 from melssl.methods.pixel_decoder import PixelDecoder, as_map, hidden_l1
 from melssl.methods.target import Target, annealed, key_contrast
 from melssl.space import Dimension
-from melssl.training.loop import Progress, StepResult
+from melssl.training.trainable import Progress, StepResult
 
 
 class Sit2022Config(CorruptionConfig, PairConfig):

@@ -17,7 +17,7 @@ from melssl.data.views import ViewRecipe
 from melssl.methods.base import Batch, MethodConfig, PoolFacts, full_precision, several_processes
 from melssl.methods.labelled import Labelled, LabelledConfig
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class SupConConfig(LabelledConfig):

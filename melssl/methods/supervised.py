@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone
 from melssl.methods.base import Batch, PoolFacts, full_precision
 from melssl.methods.labelled import Labelled, LabelledConfig
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class SupervisedConfig(LabelledConfig):

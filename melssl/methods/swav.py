@@ -23,7 +23,7 @@ from melssl.methods.multi_crop import (
 )
 from melssl.methods.target import gathered
 from melssl.space import Dimension
-from melssl.training.loop import Progress, StepResult
+from melssl.training.trainable import Progress, StepResult
 
 POOL_PER_QUEUE = 4
 

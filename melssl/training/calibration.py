@@ -11,8 +11,9 @@ import torch
 from melssl.frame import Frame, frame_of
 from melssl.seeding import Seed
 from melssl.training.devices import Rank
-from melssl.training.loop import Feed, Trainable, fit
+from melssl.training.loop import fit
 from melssl.training.optim import TrainSpec
+from melssl.training.trainable import Feed, Trainable
 
 BatchT = TypeVar("BatchT")
 STEPS = 3

@@ -27,7 +27,7 @@ from melssl.methods.base import Batch
 from melssl.methods.vicreg import VicReg
 from melssl.settings import with_overrides
 from melssl.spec import RunSpec
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 from proofs.soak import numbers
 
 TINY = {

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from melssl.backbones.base import Backbone
 from melssl.errors import BackboneError
 from melssl.evaluation.protocols.labelled import LabelledBatch
-from melssl.training.loop import Progress, StepResult, Trainable
 from melssl.training.optim import Rate
+from melssl.training.trainable import Progress, StepResult, Trainable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from melssl.seeding import Seed
 from melssl.training.devices import Rank
-from melssl.training.loop import StepResult, Trainable
+from melssl.training.trainable import StepResult, Trainable
 
 NO_LOSS = -1  # the target of an image whose label is not in the budget
 

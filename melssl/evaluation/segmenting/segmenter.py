@@ -12,7 +12,7 @@ from melssl.backbones.base import Backbone
 from melssl.data.images import Images
 from melssl.evaluation.segmenting.crops import CropBatch, normalised
 from melssl.evaluation.segmenting.decoders import Decoder
-from melssl.training.loop import Progress, StepResult, Trainable
+from melssl.training.trainable import Progress, StepResult, Trainable
 
 WINDOWS = 8  # looked at in one pass
 

@@ -12,7 +12,7 @@ from melssl.frame import CLIPS
 from melssl.methods.answers import share_right
 from melssl.methods.base import Batch, Method, MethodConfig, full_precision
 from melssl.methods.clips.pieces import PieceReader, whole_frames
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class OrderTask(Method):

@@ -27,7 +27,7 @@ from melssl.methods.clips.pieces import (
 )
 from melssl.methods.tiles import cut, fitting_sides
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 N_CUBES, N_TURNS = 4, 4
 Layout = Literal["space", "time"]

@@ -24,8 +24,8 @@ from melssl.methods.base import (
 from melssl.methods.clips.pieces import check_depth
 from melssl.methods.clips.video_generator import Dream, VideoGenerator
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
 from melssl.training.optim import Rate
+from melssl.training.trainable import StepResult
 
 
 class VideoGanConfig(MethodConfig):

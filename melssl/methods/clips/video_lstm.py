@@ -22,7 +22,7 @@ from melssl.methods.base import (
 )
 from melssl.methods.clips.pieces import check_depth, whole_frames
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class VideoLstmConfig(MethodConfig):

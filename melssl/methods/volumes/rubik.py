@@ -18,7 +18,7 @@ from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts, full_pre
 from melssl.methods.orders import shuffled, spread_orders
 from melssl.methods.tiles import TileConfig, cells, cut, fitting_sides, levelled
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 PER_SIDE, N_CUBES = 2, 8
 JITTER = 0.5  # of what a cube leaves of its cell; the other half is always a gap

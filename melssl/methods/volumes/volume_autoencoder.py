@@ -27,7 +27,7 @@ from melssl.methods.base import (
 from melssl.methods.patches import within
 from melssl.methods.volumes.painting import PaintingConfig, paint, sample_painting
 from melssl.space import Dimension
-from melssl.training.loop import StepResult
+from melssl.training.trainable import StepResult
 
 
 class VolumeAutoencoderConfig(PaintingConfig):

@@ -38,8 +38,9 @@ from melssl.spec import RunSpec
 from melssl.stages import stages
 from melssl.training.calibration import NoiseImages
 from melssl.training.devices import Rank
-from melssl.training.loop import Progress, fit
+from melssl.training.loop import fit
 from melssl.training.optim import TrainSpec
+from melssl.training.trainable import Progress
 
 CPU = Rank(0, 1, torch.device("cpu"))
 TARGET = np.array([0] * 12 + [1] * 3 + [3])

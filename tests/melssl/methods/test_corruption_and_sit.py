@@ -29,7 +29,7 @@ from melssl.methods.masking import MaskShape
 from melssl.methods.pixel_decoder import PixelDecoder, as_map, hidden_l1
 from melssl.methods.sit import Sit, SitConfig, turned, uncertainty_weighted
 from melssl.methods.sit_2022 import Sit2022, Sit2022Config
-from melssl.training.loop import Progress
+from melssl.training.trainable import Progress
 
 PX, PATCH = 32, 8
 VIT = {"family": "small_vit", "patch_px": PATCH, "embed_width": 32, "depth": 2, "heads": 2}

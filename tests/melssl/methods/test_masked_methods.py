@@ -18,7 +18,7 @@ from melssl.methods.mae import Mae, MaeConfig
 from melssl.methods.masking import masks_of_ratio, places
 from melssl.methods.patches import enlarged
 from melssl.methods.simmim import FLAT, SimMim, SimMimConfig, divisor
-from melssl.training.loop import Progress
+from melssl.training.trainable import Progress
 
 VIT = {"family": "small_vit", "patch_px": 4, "embed_width": 32, "depth": 1, "heads": 2}
 CNN = {"family": "small_cnn", "first_width": 8, "n_blocks": 2}

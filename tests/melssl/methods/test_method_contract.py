@@ -18,8 +18,9 @@ from melssl.methods.simclr import SimClrConfig
 from melssl.methods.supervised import Supervised, SupervisedConfig
 from melssl.seeding import Seed
 from melssl.training.devices import Rank
-from melssl.training.loop import Progress, fit
+from melssl.training.loop import fit
 from melssl.training.optim import TrainSpec, build_optimizer
+from melssl.training.trainable import Progress
 
 PX, N, F = 32, 16, 5
 RANK = Rank(0, 1, torch.device("cpu"))

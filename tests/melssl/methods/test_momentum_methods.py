@@ -22,8 +22,9 @@ from melssl.methods.target import Target, annealed, gathered
 from melssl.seeding import Seed
 from melssl.training.calibration import NoiseImages
 from melssl.training.devices import Rank
-from melssl.training.loop import Progress, fit
+from melssl.training.loop import fit
 from melssl.training.optim import TrainSpec, build_optimizer
+from melssl.training.trainable import Progress
 
 PX, N, B = 16, 40, 6
 RANK = Rank(0, 1, torch.device("cpu"))

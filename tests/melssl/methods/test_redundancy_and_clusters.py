@@ -25,8 +25,9 @@ from melssl.methods.vicreg import VicReg
 from melssl.seeding import Seed
 from melssl.training.calibration import NoiseImages
 from melssl.training.devices import Rank
-from melssl.training.loop import Progress, fit
+from melssl.training.loop import fit
 from melssl.training.optim import TrainSpec
+from melssl.training.trainable import Progress
 
 PX, N = 16, 40
 RANK = Rank(0, 1, torch.device("cpu"))

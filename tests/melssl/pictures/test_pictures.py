@@ -23,7 +23,8 @@ from melssl.pictures.subject import Subject, seen
 from melssl.pictures.tiles import COLUMNS, MOST_PX, Tile, framed
 from melssl.pipeline import Rank
 from melssl.seeding import Seed
-from melssl.training.loop import StepResult, Trainable, fit
+from melssl.training.loop import fit
+from melssl.training.trainable import StepResult, Trainable
 
 Make = Callable[..., Subject]
 PAINTERS = {"mae": True, "simmim": False, "gmml": True, "sit": True, "sit_2022": True}

@@ -10,7 +10,7 @@ import torch
 
 from melssl.seeding import Seed
 from melssl.training.devices import Rank, Runtime, on_devices
-from melssl.training.loop import Progress
+from melssl.training.trainable import Progress
 from tests.melssl.methods.test_method_contract import SERVED, TRAINED, build, feed
 
 # questions that each process draws for its own images, and negatives that it looks for among them

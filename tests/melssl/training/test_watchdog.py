@@ -34,8 +34,9 @@ from melssl.stages import stages
 from melssl.training.alerts import Normal, alerts_in
 from melssl.training.checkpoint import load_tensors
 from melssl.training.devices import Rank, Runtime
-from melssl.training.loop import StepResult, TrainLog, fit
+from melssl.training.loop import TrainLog, fit
 from melssl.training.optim import StepPlan, TrainSpec
+from melssl.training.trainable import StepResult
 from melssl.training.watchdog import Watchdog
 
 PX, N = 16, 24
