@@ -106,7 +106,7 @@ def _vault(args: argparse.Namespace) -> int:
         command.export_study(args.study, root, Path(args.file))
     else:
         data_root = Path(args.data_root) if args.data_root else None
-        command.import_study(Path(args.file), root, data_root)
+        command.import_study(Path(args.file), root, data_root, dict(args.unseen_root))
     return 0
 
 
@@ -187,8 +187,23 @@ def _add_vault(parser: argparse.ArgumentParser) -> None:
     into = actions.add_parser("import", help="take a study from a tar file", allow_abbrev=False)
     into.add_argument("file", help="what `vault export` wrote")
     into.add_argument("--data-root", default="", help="where the cohort's files lie here")
+    into.add_argument(
+        "--unseen-root",
+        action="append",
+        default=[],
+        type=_named_folder,
+        metavar="NAME=FOLDER",
+        help="where the files of a cohort lie that its trials were asked about",
+    )
     for action in (check, sweep, out, into):
         action.add_argument("--vault", default="", help="folder of finished stages")
+
+
+def _named_folder(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text!r}")
+    return name, Path(folder)
 
 
 _COMMANDS = {

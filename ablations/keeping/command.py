@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from ablations.commands import load_study, study_folder
@@ -16,6 +17,7 @@ from ablations.keeping.users import remember
 from ablations.options import outputs
 from ablations.plan import KINDS, make_plan
 from ablations.preparations import Preparations
+from ablations.unseen.asked import known_unseen
 from ablations.vault import Vault
 from melssl.errors import SpecError
 
@@ -71,15 +73,22 @@ def export_study(name: str, root: Path, target: Path) -> None:
     print(f"its cohort stays here: {parcel.cohort}, digest {parcel.cohort_digest}")
 
 
-def import_study(source: Path, root: Path, data_root: Path | None) -> None:
+def import_study(
+    source: Path, root: Path, data_root: Path | None, unseen_roots: Mapping[str, Path]
+) -> None:
     """Take a study out of a tar file."""
     vault, studies = Vault(root), outputs() / "studies"
-    parcel = unpack(source, vault, studies, data_root)
+    parcel = unpack(source, vault, studies, data_root, unseen_roots)
     folder = study_folder(parcel.study)
     remember(vault, folder / "study.json")
     print(
         f"study {parcel.study}: {len(parcel.stages)} stages in {root}, table in {folder / 'table'}"
     )
+    for name in sorted(parcel.unseen - {unseen.name for unseen in known_unseen(folder)}):
+        print(
+            f"what it says of {name} stays in the vault: the files of {name} are not where they"
+            f" were; where they are: vault import {source} --unseen-root {name}=FOLDER"
+        )
     print(
         f"its cohort is {parcel.cohort}, digest {parcel.cohort_digest}; with the same files here,"
     )

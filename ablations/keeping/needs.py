@@ -12,7 +12,7 @@ from ablations.design import Study
 from ablations.keeping.users import User, users
 from ablations.plan import Place, PlannedTrial, make_plan
 from ablations.preparations import Preparations
-from ablations.unseen.asked import known_unseen
+from ablations.unseen.asked import answered, known_unseen
 from ablations.vault import Vault
 from melssl.errors import ArtifactError, MelsslError
 from melssl.settings import with_overrides
@@ -49,19 +49,8 @@ def needs(vault: Vault, studies: Path) -> Needs:
                 " delete its folder if it needs nothing any more"
             ) from None
         found.names.append(user.folder.name)
-    _add_predictions(found, vault)
+    found.stages |= set(answered(found.stages, vault))
     return found
-
-
-def _add_predictions(found: Needs, vault: Vault) -> None:
-    """Keep what trials that are needed say of unseen cohorts."""
-    for key in vault.finished("predict"):
-        payload = vault.record("predict", key)["payload"]
-        assert isinstance(payload, dict)
-        assert isinstance(payload["needs"], list)
-        needed = [need for need in payload["needs"] if isinstance(need, list)]
-        if any(kind == "adapt" and ("adapt", trial) in found.stages for kind, trial in needed):
-            found.stages.add(("predict", key))
 
 
 def _add(found: Needs, user: User, preparations: Preparations, vault: Vault) -> None:

@@ -2,7 +2,8 @@
 
 parcel.json                      what is inside, each file with its SHA-256
 study/study.json, study/table/   the description and the table
-stages/<kind>/<key>/             finished stages
+study/unseen/                    which other cohorts its trials were asked about
+stages/<kind>/<key>/             finished stages, and what trials said of other cohorts
 folds/, audits/                  what the keys rest on; pixels and images stay where they are
 """
 
@@ -13,7 +14,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -21,8 +22,10 @@ import numpy as np
 
 from ablations.design import Study
 from ablations.keeping.check import TABLE
-from ablations.plan import Plan
+from ablations.plan import Place, Plan
 from ablations.status import STUDY
+from ablations.unseen.asked import FOLDER as UNSEEN
+from ablations.unseen.asked import answered, known_unseen, remember_unseen
 from ablations.vault import RECORD, Vault
 from melssl.errors import ArtifactError, MelsslError
 from melssl.files import own_name, part_of, publish, sha256, write_atomically
@@ -34,6 +37,7 @@ MANIFEST, FORMAT = "parcel.json", 1
 MANIFEST_BYTES = 256 * 2**20
 BLOCK = 2**20
 SUFFIXES = {".json", ".csv", ".txt", ".parquet", ".npy", ".npz", ".safetensors"}  # none is code
+NOWHERE: Mapping[str, Path] = {}
 FOLDERS = {"study": (2, 3), "stages": (4, 4), "folds": (2, 2), "audits": (2, 2)}  # how deep
 
 
@@ -48,6 +52,12 @@ class Parcel(Settings):
     stages: tuple[tuple[Kind, str], ...]
     files: dict[str, str]
 
+    @property
+    def unseen(self) -> set[str]:
+        """Names of the other cohorts that the study was asked about."""
+        paths = [PurePosixPath(name) for name in self.files]
+        return {path.stem for path in paths if path.parts[:2] == ("study", UNSEEN)}
+
 
 def export(plan: Plan, vault: Vault, study: Path, target: Path) -> Parcel:
     """Write the finished stages of a study, its description and its table to ``target``.
@@ -56,14 +66,15 @@ def export(plan: Plan, vault: Vault, study: Path, target: Path) -> Parcel:
         ArtifactError: a stage is damaged, or the file cannot be written.
 
     """
-    files = dict(_files(plan, vault, study))
+    stages = _finished(plan, vault)
+    files = dict(_files(plan, stages, vault, study))
     cohort = plan.preparations.of(plan.study.baseline).cohort
     parcel = Parcel(
         study=plan.study.name,
         study_key=plan.study.key,
         cohort=cohort.name,
         cohort_digest=cohort.digest,
-        stages=tuple(place for place in plan.stages if place in plan.done),
+        stages=stages,
         files={name: sha256(path) for name, path in files.items()},
     )
     part = part_of(target)
@@ -80,10 +91,18 @@ def export(plan: Plan, vault: Vault, study: Path, target: Path) -> Parcel:
     return parcel
 
 
-def unpack(source: Path, vault: Vault, studies: Path, data_root: Path | None = None) -> Parcel:
+def unpack(
+    source: Path,
+    vault: Vault,
+    studies: Path,
+    data_root: Path | None = None,
+    unseen_roots: Mapping[str, Path] = NOWHERE,
+) -> Parcel:
     """Take a study out of ``source`` into the vault and the studies' folder.
 
-    What is there already stays. ``data_root`` says where the cohort's files lie here.
+    What is there already stays. ``data_root`` says where the cohort's files lie here,
+    ``unseen_roots`` where those of unseen cohorts do, by name. An unseen cohort whose files are
+    not here is left out: its predictions are in the vault, and nothing here can be told by them.
 
     Raises:
         ArtifactError: the file is damaged, holds what a parcel may not, or another study of that
@@ -95,7 +114,7 @@ def unpack(source: Path, vault: Vault, studies: Path, data_root: Path | None = N
         part.mkdir(parents=True)
         try:
             parcel = _verified(source, part)
-            _publish(parcel, part, vault, studies, data_root)
+            _publish(parcel, part, vault, studies, data_root, unseen_roots)
         finally:
             shutil.rmtree(part, ignore_errors=True)
     except (OSError, tarfile.TarError) as error:
@@ -103,17 +122,24 @@ def unpack(source: Path, vault: Vault, studies: Path, data_root: Path | None = N
     return parcel
 
 
-def _files(plan: Plan, vault: Vault, study: Path) -> Iterator[tuple[str, Path]]:
+def _finished(plan: Plan, vault: Vault) -> tuple[Place, ...]:
+    stages = tuple(place for place in plan.stages if place in plan.done)
+    return stages + tuple(answered(set(stages), vault))
+
+
+def _files(
+    plan: Plan, stages: Iterable[Place], vault: Vault, study: Path
+) -> Iterator[tuple[str, Path]]:
     yield f"study/{STUDY}", study / STUDY
-    for path in sorted((study / TABLE).glob("[!.]*")):
-        yield f"study/{TABLE}/{path.name}", path
-    for kind, key in plan.stages:
-        if (kind, key) in plan.done:
-            folder = vault.whole(kind, key)
-            names = vault.record(kind, key)["artifacts"]
-            assert isinstance(names, dict)
-            for name in (*names, RECORD):
-                yield f"stages/{kind}/{key}/{name}", folder / name
+    for folder, names in ((TABLE, "[!.]*"), (UNSEEN, "[!.]*.json")):
+        for path in sorted((study / folder).glob(names)):
+            yield f"study/{folder}/{path.name}", path
+    for kind, key in stages:
+        whole = vault.whole(kind, key)
+        artifacts = vault.record(kind, key)["artifacts"]
+        assert isinstance(artifacts, dict)
+        for name in (*artifacts, RECORD):
+            yield f"stages/{kind}/{key}/{name}", whole / name
     root, found = vault.root, set[Path]()
     for base in plan.bases:
         found |= set(files_of(plan.preparations.of(base), base.folds, root))
@@ -229,7 +255,12 @@ def _refuse_false(kind: Kind, key: str, folder: Path, parcel: Parcel) -> None:
 
 
 def _publish(
-    parcel: Parcel, part: Path, vault: Vault, studies: Path, data_root: Path | None
+    parcel: Parcel,
+    part: Path,
+    vault: Vault,
+    studies: Path,
+    data_root: Path | None,
+    unseen_roots: Mapping[str, Path],
 ) -> None:
     study = Study.parse(json.loads((part / "study" / STUDY).read_text()))
     if data_root is not None:
@@ -239,6 +270,9 @@ def _publish(
     if (study.name, study.key) != (parcel.study, parcel.study_key):
         raise ArtifactError(f"{STUDY} is of another study than {MANIFEST} says; nothing was taken")
     _refuse_other(folder, study)
+    if unknown := sorted(set(unseen_roots) - parcel.unseen):
+        known = ", ".join(sorted(parcel.unseen)) or "none"
+        raise ArtifactError(f"its unseen cohorts: expected {known}, got {unknown[0]!r}")
     for path in (*part.glob("folds/*"), *part.glob("audits/*")):
         place = vault.root / path.parent.name / path.name
         if not place.exists():
@@ -249,7 +283,18 @@ def _publish(
                 vault.publish(part / "stages" / kind / key, kind, key)
     for path in sorted((part / "study" / TABLE).glob("*"), key=lambda p: p.suffix == ".json"):
         write_atomically(_made(folder / TABLE / path.name), path.read_bytes())
+    _publish_unseen(part / "study", folder, unseen_roots)
     write_atomically(_made(folder / STUDY), json.dumps(study.plain(), indent=1).encode())
+
+
+def _publish_unseen(part: Path, folder: Path, roots: Mapping[str, Path]) -> None:
+    """Leave in the study's folder which unseen cohorts it knows, of those whose files are here."""
+    kept = {unseen.name for unseen in known_unseen(folder)} - set(roots)
+    for unseen in known_unseen(part):
+        root = roots.get(unseen.name, unseen.cohort.root)
+        if unseen.name not in kept and (root is None or root.exists()):
+            here = None if root is None else root.resolve()
+            remember_unseen(folder, unseen.replace(cohort=unseen.cohort.replace(root=here)))
 
 
 def _refuse_other(folder: Path, study: Study) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.plan import Plan, PlannedTrial
+from ablations.plan import Place, Plan, PlannedTrial
+from ablations.vault import Vault
 from melssl.errors import ArtifactError
 from melssl.files import write_atomically
 from melssl.stages import Stage, predicting
@@ -37,6 +38,17 @@ def asked(plan: Plan, unseen: Unseen) -> list[Asked]:
 def _stage(plan: Plan, planned: PlannedTrial, unseen: Unseen) -> Stage:
     prepared = plan.preparations.of(planned.trial.run.base, unseen)
     return predicting(planned.stages, unseen, prepared)
+
+
+def answered(stages: Container[Place], vault: Vault) -> Iterator[Place]:
+    """Yield the predictions in a vault that trials among ``stages`` made, of whatever cohort."""
+    for key in sorted(vault.finished("predict")):
+        payload = vault.record("predict", key)["payload"]
+        assert isinstance(payload, dict)
+        assert isinstance(payload["needs"], list)
+        needed = [need for need in payload["needs"] if isinstance(need, list)]
+        if any(kind == "adapt" and ("adapt", trial) in stages for kind, trial in needed):
+            yield "predict", key
 
 
 def remember_unseen(folder: Path, unseen: Unseen) -> None:

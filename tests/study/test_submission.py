@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +80,7 @@ def test_ranks_do_not_care_how_sharp_a_model_is() -> None:
 def test_another_cohort_gets_scores_with_intervals_that_stay_when_the_study_is_collected(
     trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cohort = ("n_patients=20", "image_px=32", "cohort_seed=9")
-    named = [part for text in cohort for part in ("--test-set", text)]
-    # made patients of two seeds bear the same names, so they would count as the study's own
-    asked = ["--test-source", "csv_folder", "--test-root", str(_as_table(trained, named))]
-    asked += ["--test-set", "label_column=target", "--test-set", "positive=1"]
-    asked += ["--test-set", "patient_column=patient_id", "--test-name", "made"]
-    assert elsewhere.main([*trained.arguments, *asked]) == 0
+    ask_elsewhere(trained)
     table = TrialTable.load(trained.out / "studies" / "tiny" / "table")
     rows = table.unseen[table.unseen["metric"] == "roc_auc"].set_index("method")
     assert set(rows.index) == {"no_pretext", "simclr"}
@@ -102,6 +98,50 @@ def test_another_cohort_gets_scores_with_intervals_that_stay_when_the_study_is_c
     vault = Vault(trained.options.vault)
     kept = {key for kind, key in needs(vault, trained.out / "studies").stages if kind == "predict"}
     assert kept == vault.finished("predict")
+
+
+def test_what_trials_say_of_another_cohort_moves_with_their_study(
+    trained: Trained,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root = ask_elsewhere(trained)
+    here = TrialTable.load(trained.out / "studies" / "tiny" / "table").unseen
+    parcel, files, there = (tmp_path / name for name in ("tiny.tar", "files", "there"))
+    assert harness.main(["vault", "export", "tiny", str(parcel)]) == 0
+    shutil.copytree(root, files)
+    taking = ["vault", "import", str(parcel)]
+    monkeypatch.setenv("MELSSL_OUT", str(there))
+    away = root.rename(tmp_path / "away")
+    assert harness.main(taking) == 0
+    away.rename(root)
+    assert f"{parcel} --unseen-root made=FOLDER" in capsys.readouterr().out
+    assert harness.main(["collect", "tiny"]) == 0
+    assert TrialTable.load(there / "studies" / "tiny" / "table").unseen.empty
+    assert harness.main([*taking, "--unseen-root", f"other={files}"]) == 2
+    assert "expected made, got 'other'" in capsys.readouterr().err
+    assert harness.main([*taking, "--unseen-root", f"made={files}"]) == 0
+    known = json.loads((there / "studies" / "tiny" / "unseen" / "made.json").read_text())
+    assert known["cohort"]["root"] == str(files)
+    assert harness.main(["collect", "tiny"]) == 0
+    table = TrialTable.load(there / "studies" / "tiny" / "table")
+    pd.testing.assert_frame_equal(table.unseen, here)
+    predictions = [Vault(out / "vault").finished("predict") for out in (trained.out, there)]
+    assert predictions[0] == predictions[1]
+
+
+def ask_elsewhere(trained: Trained) -> Path:
+    """Ask the study about a made cohort, whose folder is returned."""
+    cohort = ("n_patients=20", "image_px=32", "cohort_seed=9")
+    named = [part for text in cohort for part in ("--test-set", text)]
+    # made patients of two seeds bear the same names, so they would count as the study's own
+    root = _as_table(trained, named)
+    asked = ["--test-source", "csv_folder", "--test-root", str(root)]
+    asked += ["--test-set", "label_column=target", "--test-set", "positive=1"]
+    asked += ["--test-set", "patient_column=patient_id", "--test-name", "made"]
+    assert elsewhere.main([*trained.arguments, *asked]) == 0
+    return root
 
 
 def _as_table(trained: Trained, named: list[str]) -> Path:
