@@ -63,9 +63,9 @@ def compared(
         fold = made_folds(cohort, N_FOLDS, rng)
         for k in range(N_FOLDS):
             test = np.flatnonzero(fold[cohort.patient] == k)
-            scores = _scores(cohort, features, arms, np.flatnonzero(fold != k), design, rng)
+            scores = arm_scores(cohort, features, arms, np.flatnonzero(fold != k), design, rng)
             pooled[:, test] += scores.mean(axis=0)[:, test]
-            found.append(_redrawn(cohort, scores[:, :, test], test, weights, images, rng))
+            found.append(redrawn(cohort, scores[:, :, test], test, weights, images, rng))
     differences, by_patient, by_both, by_image = (
         np.array(part) for part in zip(*found, strict=True)
     )
@@ -78,7 +78,7 @@ def compared(
     )
 
 
-def _scores(
+def arm_scores(
     cohort: Cohort,
     features: list[np.ndarray],
     arms: Arms,
@@ -86,7 +86,10 @@ def _scores(
     design: Design,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Score all images by both arms in each draw, (D, 2, N); both see the same labels."""
+    """Train on draws of ``patients``; score all images by both arms in each, (D, 2, N).
+
+    Both see the same labels.
+    """
     scores = np.empty((design.n_draws, 2, len(cohort.patient)))
     for draw in range(design.n_draws):
         train = labelled(cohort, patients, design.share, rng)
@@ -98,7 +101,7 @@ def _scores(
     return scores
 
 
-def _redrawn(
+def redrawn(
     cohort: Cohort,
     scores: np.ndarray,
     test: np.ndarray,

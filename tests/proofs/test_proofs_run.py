@@ -9,7 +9,14 @@ from melssl.evaluation.metrics import METRICS
 from melssl.seeding import Seed
 from melssl.spec import RunSpec
 from melssl.statistics.differences import corrected_t
-from proofs import bootstrap_speed, coverage, false_positives, ranking, search_gain
+from proofs import (
+    bootstrap_speed,
+    coverage,
+    false_positives,
+    ranking,
+    search_gain,
+    unseen_differences,
+)
 from proofs.cross_validation import Design, compared
 from proofs.made_cohorts import made_arms, made_cohort, made_folds, multiplicities
 
@@ -34,6 +41,15 @@ def test_the_ranking_proof_prints_a_rate_of_every_test_in_every_scenario(
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     assert len(lines) == 2 + 3
     assert {line.count("|") for line in lines} == {len(ranking.SCENARIOS) + 2}
+
+
+def test_the_proof_of_unseen_cohorts_prints_a_rate_of_every_interval_in_every_scenario(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert unseen_differences.main([*FEW, "--patients", "60", "--unseen", "40"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) == 2 + 3
+    assert {line.count("|") for line in lines} == {len(unseen_differences.SCENARIOS) + 2}
 
 
 def test_coverage_prints_a_line_per_interval(capsys: pytest.CaptureFixture[str]) -> None:
