@@ -31,6 +31,7 @@ check: $(READY)  ## style and types: ruff and mypy --strict
 proofs: $(READY)  ## long simulations behind docs/statistics.md and docs/protocol.md: about an hour
 	@$(RUN) -m proofs.false_positives
 	@$(RUN) -m proofs.ranking
+	@$(RUN) -m proofs.unseen_differences
 	@$(RUN) -m proofs.coverage
 	@$(RUN) -m proofs.bootstrap_speed
 	@$(RUN) -m proofs.search_gain
