@@ -28,7 +28,7 @@ check: $(READY)  ## style and types: ruff and mypy --strict
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
-proofs: $(READY)  ## long simulations behind docs/statistics.md and docs/protocol.md: about an hour
+proofs: $(READY)  ## long simulations behind docs/statistics.md and docs/protocol.md: about two hours
 	@$(RUN) -m proofs.false_positives
 	@$(RUN) -m proofs.ranking
 	@$(RUN) -m proofs.unseen_differences

@@ -1,6 +1,6 @@
 """Does a search beat the default settings, and random search? Judged on outer test patients.
 
-    python -m proofs.search_gain             # about a quarter of an hour on one core
+    python -m proofs.search_gain             # about three quarters of an hour of a core
     python -m proofs.search_gain --trials 2 --deals 1 --folds 2 --draws 1 --epochs 1 --patients 60
 
 On the made cohort, with the default settings of everything but size and length: for every outer
@@ -59,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], allow_abbrev=False)
     parser.add_argument("--trials", type=int, default=14, help="suggestions of each search")
     parser.add_argument("--deals", type=int, default=2, help="times that outer folds are dealt")
-    parser.add_argument("--folds", type=int, default=3, help="outer folds")
+    parser.add_argument("--folds", type=int, default=5, help="outer folds")
     parser.add_argument("--draws", type=int, default=3, help="draws of the budget that judge")
     parser.add_argument("--epochs", type=int, default=4, help="of pretraining")
-    parser.add_argument("--patients", type=int, default=200, help="of the made cohort")
+    parser.add_argument("--patients", type=int, default=400, help="of the made cohort")
     parser.add_argument("--out", type=Path, help="folder to go on in; default: a temporary one")
     args = parser.parse_args(arguments)
     size = Size(
@@ -85,15 +85,22 @@ def judged(size: Size, out: Path) -> np.ndarray:
     began, rows = time.perf_counter(), []
     for deal in range(size.n_deals):
         for fold in range(size.n_folds):
-            specs = [baseline(size, deal), *(_chosen(s, size, deal, fold, out) for s in SAMPLERS)]
+            specs = [
+                baseline(size, deal, fold),
+                *(_chosen(s, size, deal, fold, out) for s in SAMPLERS),
+            ]
             rows.append([_tested(spec.replace(fold=fold), size, out) for spec in specs])
             told = ", ".join(f"{score:.4f}" for score in rows[-1])
             tell(f"deal {deal}, outer fold {fold}: {told}", began)
     return np.array(rows)
 
 
-def baseline(size: Size, deal: int) -> RunSpec:
-    """Return the default settings, for a small net on small images and a short training."""
+def baseline(size: Size, deal: int, fold: int) -> RunSpec:
+    """Return the default settings, for a small net on small images and a short training.
+
+    Every outer fold has a seed of its own: with one for all, a sampler would suggest the same in
+    each, and the folds would not show how much chance suggestions bring.
+    """
     return RunSpec.parse(
         {
             "cohort": {"source": "synthetic", "n_patients": size.n_patients},
@@ -102,6 +109,7 @@ def baseline(size: Size, deal: int) -> RunSpec:
             "folds": {"n_folds": size.n_folds, "seed": deal},
             "budget": {"fraction": FRACTION},
             "pretraining": {"epochs": size.epochs, "batch_size": 64},
+            "seed": deal * size.n_folds + fold,
         }
     )
 
@@ -110,14 +118,14 @@ def _chosen(sampler: str, size: Size, deal: int, fold: int, out: Path) -> RunSpe
     """Return the settings that a search chooses within an outer fold."""
     study = Study(
         name=f"{sampler}-{deal}-{fold}",
-        baseline=baseline(size, deal),
+        baseline=baseline(size, deal, fold),
         levels={"label_fraction": (FRACTION,)},
     )
     tuning = {"fraction": FRACTION, "outer_fold": fold, "n_trials": size.n_trials}
     how = {"sampler": sampler, "inner_folds": INNER_FOLDS}
     search = make_search(study, Tuning.parse(tuning | how))
     spec = run_search(search, _options(out)).findings.best_spec()
-    return baseline(size, deal) if spec is None else spec
+    return baseline(size, deal, fold) if spec is None else spec
 
 
 def _tested(spec: RunSpec, size: Size, out: Path) -> float:

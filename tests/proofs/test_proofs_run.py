@@ -116,7 +116,7 @@ def test_the_interval_of_a_search_gain_ends_where_the_corrected_t_says_five_per_
 
 def test_the_default_that_a_search_must_beat_is_that_of_every_setting() -> None:
     size = search_gain.Size(n_trials=1, n_deals=1, n_folds=3, n_draws=1, epochs=4, n_patients=60)
-    spec, default = search_gain.baseline(size, deal=1), RunSpec()
+    spec, default = search_gain.baseline(size, deal=1, fold=0), RunSpec()
     assert (spec.method, spec.protocol, spec.views) == (
         default.method,
         default.protocol,
@@ -124,3 +124,5 @@ def test_the_default_that_a_search_must_beat_is_that_of_every_setting() -> None:
     )
     assert spec.pretraining == default.pretraining.replace(epochs=4, batch_size=64)
     assert spec.folds.seed == 1
+    seeds = {search_gain.baseline(size, deal, fold).seed for deal in range(2) for fold in range(3)}
+    assert len(seeds) == 6
