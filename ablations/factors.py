@@ -39,13 +39,13 @@ def _percent(value: Value) -> str:
 def _budget(text: str) -> Value:
     """Read a share, ``0.1`` or ``10%``, or a number of patients, ``6``."""
     share = fraction(text)
-    if text.endswith("%") or share <= 1:
-        return share
-    if share != int(share):
+    is_number = share > 1 and not text.endswith("%")
+    if share > 1 and not (is_number and share.is_integer()):
         raise ValueError(
-            f"label budget {text!r}: expected a share (0.1, 10%) or a whole number of patients (6)"
+            f"label budget {text!r}: expected a share up to 100% (0.1, 10%) or a whole number of"
+            " patients (6)"
         )
-    return int(share)
+    return int(share) if is_number else share
 
 
 def _budget_shown(value: Value) -> str:

@@ -238,7 +238,7 @@ def study_from(args: argparse.Namespace, default_factor: str) -> Study:
     # metadata has no weights that could have been initialised otherwise
     images = baseline.method_class.sees == "images"
     control = args.control if images and args.control != "none" else None
-    fractions = tuple(LABEL_FRACTION.parse(text) for text in _split(args.fractions))
+    fractions = _parsed(LABEL_FRACTION, _split(args.fractions), "--fractions")
     levels.setdefault(LABEL_FRACTION.name, fractions or sized.fractions)
     return Study.parse(
         {
@@ -278,10 +278,7 @@ def _levels(
     levels = {}
     for index, factor in enumerate(factors):
         given = _split(parts[index]) if parts else []
-        try:
-            values = tuple(factor.parse(value) for value in given)
-        except ValueError as error:
-            raise SpecError(f"--values of {factor.name}: {error}") from None
+        values = _parsed(factor, given, f"--values of {factor.name}")
         if factor is METHOD and not values:
             _say_what_is_left_out(baseline)
         if not (values := values or factor.levels(baseline)):
@@ -289,6 +286,13 @@ def _levels(
         if given or factor is not LABEL_FRACTION:
             levels[factor.name] = values
     return levels
+
+
+def _parsed(factor: Factor, texts: list[str], option: str) -> tuple[str | int | float, ...]:
+    try:
+        return tuple(map(factor.parse, texts))
+    except ValueError as error:
+        raise SpecError(f"{option}: {error}") from None
 
 
 def _say_what_is_left_out(baseline: RunSpec) -> None:

@@ -74,16 +74,21 @@ class Settings(BaseModel):
 Chosen = TypeVar("Chosen", bound=Settings)
 
 
-def choose(kinds: Mapping[str, type[Chosen]], data: object, field: str) -> Chosen:
-    """Build the settings class that ``data[field]`` names; a bare string names it with defaults."""
+def choose(
+    kinds: Mapping[str, type[Chosen]], data: object, field: str, *, what: str = ""
+) -> Chosen:
+    """Build the settings class that ``data[field]`` names; a bare string names it with defaults.
+
+    ``what`` is what errors call it, where that is not the field's own name.
+    """
     if isinstance(data, Settings):
         return data  # type: ignore[return-value]  # the field's own annotation checks the class
     values = {field: data} if isinstance(data, str) else data
     if not isinstance(values, Mapping):
-        raise SpecError(f"{field}: expected a name or a mapping, got {data!r}")
+        raise SpecError(f"{what or field}: expected a name or a mapping, got {data!r}")
     name = values.get(field)
     if name not in kinds:
-        raise SpecError(f"{field} {name!r} is unknown; {nearest(str(name), kinds)}")
+        raise SpecError(f"{what or field} {name!r} is unknown; {nearest(str(name), kinds)}")
     return kinds[str(name)].parse(values)
 
 

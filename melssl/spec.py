@@ -48,11 +48,13 @@ def _external(data: object) -> SourceConfig | None:
 
 
 def _method(data: object) -> MethodConfig:
-    return choose({name: method.Config for name, method in METHODS.items()}, data, "name")
+    return choose(
+        {name: method.Config for name, method in METHODS.items()}, data, "name", what="method"
+    )
 
 
 def _protocol(data: object) -> Protocol:
-    return choose(PROTOCOLS, data, "name")
+    return choose(PROTOCOLS, data, "name", what="protocol")
 
 
 def _views(data: object) -> object:

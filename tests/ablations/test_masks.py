@@ -187,8 +187,9 @@ def test_the_share_of_a_count_is_that_of_a_folds_training_patients(
 def test_a_number_of_patients_is_a_level_and_all_of_them_another() -> None:
     parsed = [LABEL_FRACTION.parse(text) for text in ("6", "24", "100%", "5%", "0.1", "1")]
     assert parsed == [6, 24, 1.0, 0.05, 0.1, 1.0]
-    with pytest.raises(ValueError, match="whole number of patients"):
-        LABEL_FRACTION.parse("6.5")
+    for wrong in ("6.5", "110%", "200%"):  # 200% are not two patients
+        with pytest.raises(ValueError, match=r"up to 100% .* whole number"):
+            LABEL_FRACTION.parse(wrong)
     trials = list(study().trials())
     draws = {t.cell.spec.budget.size: t.draw for t in trials}
     assert draws == {4: 1, 6: 1, 1.0: 0}, "all labels have one draw"

@@ -92,6 +92,9 @@ def test_folds_are_dealt_as_often_as_asked() -> None:
 
 def test_fractions_read_percent() -> None:
     assert build("--fractions", "5%,0.5,100%").levels["label_fraction"] == (0.05, 0.5, 1.0)
+    for wrong in ("many", "200%", "6.5"):
+        with pytest.raises(SpecError, match="--fractions: "):
+            build("--fractions", wrong)
 
 
 def test_values_of_label_fraction_win_over_fractions() -> None:

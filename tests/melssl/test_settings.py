@@ -30,6 +30,8 @@ def test_a_spec_survives_json() -> None:
         ("pretraining.epochs=many", "pretraining.epochs"),
         ("pretraining.lr=-1", "greater than 0"),
         ("budget.fraction=1.5", "less than or equal to 1"),
+        ("method=simclear", "method 'simclear' is unknown; did you mean 'simclr'"),
+        ("protocol=3", "protocol: expected a name or a mapping"),
     ],
 )
 def test_a_bad_override_is_an_error_that_helps(override: str, told: str) -> None:

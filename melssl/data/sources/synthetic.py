@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
 from collections.abc import Hashable, Mapping
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -17,12 +15,10 @@ from pydantic import Field, model_validator
 from tqdm import tqdm
 
 from melssl.data.cohort import Cohort
-from melssl.data.sources.base import SourceConfig
+from melssl.data.sources.made import MadeSource
 from melssl.data.sources.synthetic_camera import Camera, photograph
 from melssl.data.sources.synthetic_lesions import PATTERNS, Canvas, Signs, Skin, draw_lesion
-from melssl.files import part_of, write_digests
 from melssl.seeding import Seed
-from melssl.settings import digest
 
 SIGNS = tuple(field.name for field in fields(Signs))
 CAMERAS = {
@@ -38,13 +34,13 @@ SITE_SHARES = ((0.48, 0.27, 0.15, 0.07, 0.03), (0.42, 0.22, 0.18, 0.15, 0.03))
 GOLDEN = 0.6180339887498949  # steps of this, modulo 1, spread evenly over any number of patients
 
 
-class Synthetic(SourceConfig):
+class Synthetic(MadeSource):
     """A made cohort in which melanoma shows in structure, not in colour, under strong nuisance.
 
     Each lesion has a severity, Normal(0, 1) if benign and Normal(``separation``, 1) if melanoma,
     and six signs that follow it with unit noise, so that nobody can tell the classes apart fully:
     the signs themselves give a ROC AUC of about .95. A patient depends on ``cohort_seed`` and on
-    its number only: a cohort of more patients contains the smaller one. ``root`` is not used.
+    its number only: a cohort of more patients contains the smaller one.
     """
 
     label: ClassVar[str] = "Made dermoscopy"
@@ -82,21 +78,10 @@ class Synthetic(SourceConfig):
         return (mean * self.melanoma_share / self.melanoma_patients - 1) / (mean - 1)
 
     def load(self, cache: Path) -> Cohort:
-        """Return the cohort, drawing its images below ``cache`` where they are not there yet.
-
-        Safe if several processes do so at once: a folder appears whole or not at all.
-        """
-        frame, root = _table(self), cache / f"synthetic-{_folder_key(self)}"
-        if not root.is_dir():
-            cache.mkdir(parents=True, exist_ok=True)
-            scratch = part_of(root)
-            try:
-                _write_images(self, frame, scratch)
-                write_digests(scratch)
-                os.sync()
-                _publish(scratch, root)
-            finally:
-                shutil.rmtree(scratch, ignore_errors=True)
+        """Return the cohort, drawing its images below ``cache`` where they are not there yet."""
+        frame = _table(self)
+        parts = ("synthetic", "synthetic_camera", "synthetic_lesions")
+        root = self.drawn(cache, partial(_write_images, self, frame), by=parts)
         return Cohort(
             name="synthetic",
             root=root,
@@ -105,14 +90,6 @@ class Synthetic(SourceConfig):
             clinical=("age", "sex", "site"),
             acquisition=("camera", "width", "height"),
         )
-
-
-def _folder_key(config: Synthetic) -> str:
-    """Hash of the options and of the drawing's source: a changed drawing never meets old images."""
-    here = Path(__file__)
-    files = [here, *(here.with_name(f"synthetic_{part}.py") for part in ("camera", "lesions"))]
-    source = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    return digest([config.plain() | {"root": None}, source])
 
 
 def _table(config: Synthetic) -> pd.DataFrame:
@@ -180,7 +157,6 @@ def _skin(seed: Seed, patient_id: str) -> Skin:
 
 
 def _write_images(config: Synthetic, frame: pd.DataFrame, folder: Path) -> None:
-    folder.mkdir()
     seed = Seed(config.cohort_seed)
     skins = {name: _skin(seed, name) for name in frame["patient_id"].unique()}
     rows = frame.to_dict("records")
@@ -198,11 +174,3 @@ def _picture(
     image = draw_lesion(canvas, skin, row["pattern"], signs)
     camera = CAMERAS[row["camera"]]
     return photograph(canvas, image, camera, mean_hairs=skin.hairs, nuisance=config.nuisance)
-
-
-def _publish(made: Path, final: Path) -> None:
-    try:
-        made.rename(final)
-    except OSError:
-        if not final.is_dir():  # else another process was first, with the same images
-            raise

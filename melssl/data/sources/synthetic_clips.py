@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
@@ -14,24 +14,22 @@ from pydantic import Field, model_validator
 
 from melssl.data.cohort import Cohort
 from melssl.data.media.clip import ClipMedium
-from melssl.data.sources.base import SourceConfig
-from melssl.data.sources.made import made_once
+from melssl.data.sources.made import MadeSource
 from melssl.seeding import Seed
-from melssl.settings import digest
 
 CYCLES = {"slow": 1, "fast": 3}
 N_BLOBS = 2
 GOLDEN = 0.6180339887498949  # steps of this, modulo 1, spread evenly over any number of patients
 
 
-class SyntheticClips(SourceConfig):
+class SyntheticClips(MadeSource):
     """A made cohort in which no frame tells the class, nor do all frames of a clip in any order.
 
     Blobs circle before a still ground, once in a clip (slow) or three times (fast). As the number
     of frames is no multiple of three, both pass through the same positions: whatever is computed
     frame by frame and then averaged has one distribution in both classes, so that it stays at
     chance. Mirrored, turned or played backwards a clip keeps its class. How wide, large and bright
-    circles and blobs are, and the ground of a patient, are nuisance. ``root`` is not used.
+    circles and blobs are, and the ground of a patient, are nuisance.
     """
 
     label: ClassVar[str] = "Made clips"
@@ -64,9 +62,7 @@ class SyntheticClips(SourceConfig):
     def load(self, cache: Path) -> Cohort:
         """Return the cohort, drawing its clips below ``cache`` where they are not there yet."""
         frame = _table(self)
-        source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        name = f"synthetic-clips-{digest([self.plain() | {'root': None}, source])}"
-        root = made_once(cache / name, lambda folder: _write(self, frame, folder))
+        root = self.drawn(cache, partial(_write, self, frame), by=("synthetic_clips",))
         return Cohort(
             name=self.source,
             root=root,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Hashable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -14,18 +14,16 @@ from tqdm import tqdm
 
 from melssl.data.cohort import Cohort
 from melssl.data.media.volume import VolumeMedium
-from melssl.data.sources.base import SourceConfig
-from melssl.data.sources.made import made_once
+from melssl.data.sources.made import MadeSource
 from melssl.data.sources.synthetic_shapes import draw_volume
 from melssl.seeding import Seed
-from melssl.settings import digest
 
 STRUCTURES = ("front", "back")
 SLICES_MM = (1.0, 1.0, 1.5)  # of every third scan the slices are thicker
 AXES = ("RAS", "LPI", "PIR")  # scanners store volumes in orders and directions of their own
 
 
-class SyntheticVolumes(SourceConfig):
+class SyntheticVolumes(MadeSource):
     """A made cohort of MR-like volumes with two structures, for segmentation and classification.
 
     Two blobs of one brightness lie behind one another, as head and tail of a hippocampus do.
@@ -33,7 +31,7 @@ class SyntheticVolumes(SourceConfig):
     deviations of how patients of one class differ, both sides of a patient alike. The sum of both,
     brightness, contrast and shading differ from volume to volume and tell nothing of the class.
     Files differ in orientation, spacing and size. A patient depends on ``cohort_seed`` and on its
-    number only: a cohort of more patients contains the smaller one. ``root`` is not used.
+    number only: a cohort of more patients contains the smaller one.
     """
 
     label: ClassVar[str] = "Made volumes"
@@ -59,24 +57,17 @@ class SyntheticVolumes(SourceConfig):
         """
         self.volume.check_reader()
         frame = _table(self)
-        root = cache / f"synthetic_volumes-{_folder_key(self)}"
+        parts = ("synthetic_volumes", "synthetic_shapes")
+        root = self.drawn(cache, partial(_write, self, frame), by=parts, apart="volume")
         return Cohort(
             name="synthetic_volumes",
-            root=made_once(root, lambda folder: _write(self, frame, folder)),
+            root=root,
             frame=frame,
             classes=("healthy", "ill"),
             clinical=("age",),
             medium=self.volume,
             structures=STRUCTURES,
         )
-
-
-def _folder_key(config: SyntheticVolumes) -> str:
-    """Hash of what is drawn and of the drawing's source: a changed one never meets old files."""
-    here = Path(__file__)
-    files = (here, here.with_name("synthetic_shapes.py"))
-    source = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    return digest([config.plain() | {"root": None, "volume": None}, source])
 
 
 def _table(config: SyntheticVolumes) -> pd.DataFrame:

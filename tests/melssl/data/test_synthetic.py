@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from melssl.data.cohort import Cohort
-from melssl.data.sources import synthetic
+from melssl.data.sources import SOURCES, synthetic
 from melssl.data.sources.synthetic import CAMERAS, SIGNS, Synthetic
 from melssl.data.sources.synthetic_camera import Camera, photograph
 from melssl.data.sources.synthetic_lesions import PATTERNS, Canvas, Signs, Skin, draw_lesion
@@ -72,7 +72,7 @@ def test_a_finished_folder_is_used_again_and_not_drawn_again(
         raise AssertionError("drawn again")
 
     monkeypatch.setattr(synthetic, "_write_images", refuse)
-    assert SMALL.replace(root=tmp_path).load(tmp_path).digest == first.digest
+    assert SMALL.load(tmp_path).digest == first.digest
 
 
 def test_a_drawing_that_breaks_off_leaves_nothing_behind(
@@ -206,6 +206,12 @@ def test_noise_has_unit_spread_and_more_cycles_mean_finer_noise() -> None:
 def test_a_share_that_cannot_be_reached_is_refused_with_the_range_that_can() -> None:
     with pytest.raises(SpecError, match=r"melanoma_share 0.6 cannot be reached.*0\.075\.\.0\.450"):
         Synthetic.parse({"melanoma_share": 0.6})
+
+
+@pytest.mark.parametrize("name", ["synthetic", "synthetic_clips", "synthetic_volumes"])
+def test_a_folder_of_data_given_to_a_made_cohort_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SpecError, match=rf"root: .*{name} draws its own files"):
+        SOURCES[name].parse({"root": str(tmp_path)})
 
 
 def test_the_cameras_differ_in_shape() -> None:

@@ -180,9 +180,11 @@ def test_without_nibabel_the_extra_is_named(
 ) -> None:
     monkeypatch.setattr("melssl.errors.find_spec", lambda _: None)
     folders(tmp_path)
-    for source in ("msd_hippocampus", "decathlon", "nifti_table", "synthetic_volumes"):
+    for source in ("msd_hippocampus", "decathlon", "nifti_table"):
         with pytest.raises(MissingExtraError, match=r"pip install '\.\[volumes\]'"):
             load(source, tmp_path)
+    with pytest.raises(MissingExtraError, match=r"pip install '\.\[volumes\]'"):
+        SyntheticVolumes().load(tmp_path)
 
 
 @pytest.fixture(scope="module")
