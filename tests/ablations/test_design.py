@@ -104,10 +104,13 @@ def test_every_factor_runs_from_its_home_with_its_own_values(name: str) -> None:
 
 
 def test_the_key_of_a_study_ignores_its_name_and_the_folder_of_its_files() -> None:
-    moved = MAE.replace(cohort=MAE.cohort.plain() | {"root": "elsewhere"})
-    first = study(levels={"mask_ratio": (0.5,)})
-    assert first.key == study(name="t", baseline=moved.plain(), levels={"mask_ratio": (0.5,)}).key
-    assert first.key != study(levels={"mask_ratio": (0.6,)}).key
+    here, there = (
+        MAE.replace(cohort={"source": "ham10000", "root": root}).plain()
+        for root in ("here", "elsewhere")
+    )
+    first = study(baseline=here, levels={"mask_ratio": (0.5,)})
+    assert first.key == study(name="t", baseline=there, levels={"mask_ratio": (0.5,)}).key
+    assert first.key != study(baseline=here, levels={"mask_ratio": (0.6,)}).key
 
 
 def test_an_override_of_the_protocol_holds_for_every_protocol_that_knows_it() -> None:
