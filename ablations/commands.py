@@ -71,8 +71,9 @@ def show_plan(study: Study, options: RunOptions, against: str | None = None) -> 
     """
     vault = Vault(options.vault)
     plan = make_plan(study, Preparations(vault.root, decode=False), vault)
+    _print(plan_lines(plan))  # at once: the cost may have to be measured
     cost = estimate(plan, vault, options.threads)
-    _print(plan_lines(plan), cost_lines(plan, cost, options), accuracy_lines(vault))
+    _print(cost_lines(plan, cost, options), accuracy_lines(vault))
     if against is not None:
         name = against or study.name
         snapshot = Snapshot.load(study_folder(name))
@@ -91,9 +92,9 @@ def run_study(study: Study, options: RunOptions) -> StudyResult:
     """Run what a study lacks, collect its table, and mirror its trials to MLflow."""
     vault = Vault(options.vault)
     plan = _ready(study, options, vault)
+    _print(plan_lines(plan), _audit_lines(study))  # at once: the cost may have to be measured
     cost = estimate(plan, vault, options.threads)
-    _print(plan_lines(plan), _audit_lines(study), cost_lines(plan, cost, options))
-    _print(accuracy_lines(vault))
+    _print(cost_lines(plan, cost, options), accuracy_lines(vault))
     reckoning = Reckoning(plan, cost, options)
     ledger, beside = _ledger(study, options), options.backend != "sequential"
     mirror = Mirror(ledger, _params(study, options), _tags(study), beside=beside)

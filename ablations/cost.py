@@ -7,6 +7,8 @@ import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from tqdm import tqdm
+
 from ablations.plan import KINDS, Plan
 from ablations.trunks import in_order
 from ablations.vault import Vault
@@ -60,14 +62,15 @@ class Price:
 
 
 def estimate(plan: Plan, vault: Vault, threads: int) -> Estimate:
-    """Estimate the missing stages of a plan."""
+    """Estimate the missing stages of a plan; who waits at a terminal sees how far that is."""
     prices = _Prices(plan, vault, threads)
     basis: dict[str, set[str]] = {}
     seconds: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     disk: dict[str, float] = dict.fromkeys(KINDS, 0.0)
     per_stage: dict[str, float] = {}
     inherited: dict[str, float] = {}
-    for stage in plan.missing():
+    missing = tqdm(plan.missing(), "measuring steps", leave=False, delay=2.0, disable=None)
+    for stage in missing:
         price = prices.of(stage)
         per_stage[stage.key] = price.seconds
         if price.inherited:

@@ -29,7 +29,7 @@ from ablations.plan import make_plan
 from ablations.preparations import Preparations
 from ablations.vault import Vault
 from melssl.artifacts import PREDICTIONS
-from melssl.errors import SplitError
+from melssl.errors import SpecError, SplitError
 from melssl.evaluation.metrics import METRICS
 from melssl.evaluation.predictions import Predictions
 from melssl.evaluation.uncertainty import bootstrap_scores
@@ -346,6 +346,18 @@ def test_the_command_line_plans_runs_and_tells_the_status(
     assert main(["collect"]) == 0
     study = json.loads((out / "studies/label_fraction-synthetic-smoke/study.json").read_text())
     assert study["overrides"] == ["cohort.n_patients=30", "pretraining.epochs=3"]
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_what_is_planned_is_shown_before_its_cost_is_measured(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measuring(*_: object) -> None:
+        raise SpecError("measuring")
+
+    monkeypatch.setattr("ablations.commands.estimate", measuring)
+    assert main([command, *SMALL]) == 2
+    assert "0 of 16 finished" in capsys.readouterr().out
 
 
 def test_collecting_again_gives_the_same_table(tiny_study: Study, options: Make) -> None:
