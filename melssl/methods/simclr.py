@@ -28,7 +28,7 @@ class SimClrConfig(PairConfig):
 
     label: ClassVar[str] = "SimCLR"
     name: Literal["simclr"] = "simclr"
-    temperature: float = Field(0.2, gt=0.01, le=10)
+    temperature: float = Field(0.2, ge=0.001, le=10)
     projection_width: int = Field(128, ge=8)
     hidden_width: int = Field(512, ge=8)
 

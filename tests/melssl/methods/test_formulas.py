@@ -26,7 +26,7 @@ def nt_xent(first: np.ndarray, second: np.ndarray, temperature: float) -> float:
     return float(np.mean(losses))
 
 
-@pytest.mark.parametrize("temperature", [0.1, 0.5])
+@pytest.mark.parametrize("temperature", [0.005, 0.1, 0.5])
 def test_simclr_is_the_mean_of_equation_one(temperature: float) -> None:
     torch.manual_seed(0)
     config = SimClrConfig(temperature=temperature)

@@ -147,6 +147,24 @@ def test_the_loss_is_a_finite_scalar(name: str, kind: str, n: int) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), SERVED)
+def test_two_samples_in_half_precision_at_the_lowest_temperature_give_finite_gradients(
+    name: str, kind: str
+) -> None:
+    config = METHODS[name].Config()
+    cold = {key: 0.005 for key in config.plain() if "temperature" in key or key == "epsilon"}
+    method = at_start(build(name, kind, config=config.replace(**cold)))
+    two = batch(method, n=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = method.step(two)
+    result.loss.backward()
+    assert result.loss.dtype == torch.float32
+    assert torch.isfinite(result.loss)
+    grads = [weight.grad for weight in method.parameters() if weight.grad is not None]
+    assert grads
+    assert all(torch.isfinite(grad).all() for grad in grads)
+
+
+@pytest.mark.parametrize(("name", "kind"), SERVED)
 def test_half_precision_gives_nearly_the_same_loss(name: str, kind: str) -> None:
     method = at_start(build(name, kind))
     state = {key: value.clone() for key, value in method.state_dict().items()}
