@@ -15,6 +15,7 @@ from ablations.options import (
     run_options,
     study_from,
 )
+from melssl.files import user_path
 
 DEFAULT_FACTOR = "label_fraction"
 
@@ -97,16 +98,16 @@ def _ledger(args: argparse.Namespace) -> int:
 def _vault(args: argparse.Namespace) -> int:
     from ablations.keeping import command
 
-    root = Path(args.vault).resolve() if args.vault else outputs() / "vault"
+    root = user_path(args.vault).resolve() if args.vault else outputs() / "vault"
     if args.action == "check":
         return 0 if command.check_vault(root, repair=args.repair) else 1
     if args.action == "gc":
         command.sweep_vault(root, yes=args.yes, dry_run=args.dry_run)
     elif args.action == "export":
-        command.export_study(args.study, root, Path(args.file))
+        command.export_study(args.study, root, user_path(args.file))
     else:
-        data_root = Path(args.data_root) if args.data_root else None
-        command.import_study(Path(args.file), root, data_root, dict(args.unseen_root))
+        data_root = user_path(args.data_root) if args.data_root else None
+        command.import_study(user_path(args.file), root, data_root, dict(args.unseen_root))
     return 0
 
 
@@ -115,9 +116,8 @@ def _export_encoder(args: argparse.Namespace) -> int:
     from ablations.sharing.command import export_encoder
 
     fold = int(args.fold) if args.fold.isdecimal() else -1
-    told = export_encoder(
-        load_study(args.study), Path(args.folder), run_options(args), args.arm, fold, onnx=args.onnx
-    )
+    study, folder = load_study(args.study), user_path(args.folder)
+    told = export_encoder(study, folder, run_options(args), args.arm, fold, onnx=args.onnx)
     print("\n".join(told))
     return 0
 
@@ -203,7 +203,7 @@ def _named_folder(text: str) -> tuple[str, Path]:
     name, equals, folder = text.partition("=")
     if not (name and equals and folder):
         raise argparse.ArgumentTypeError(f"expected NAME=FOLDER, got {text!r}")
-    return name, Path(folder)
+    return name, user_path(folder)
 
 
 _COMMANDS = {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ablations.factor import Factor, Scale, Value
 from ablations.paths import applies_at, changed, fraction, home_of, path_factor, paths_called
 from melssl.errors import SpecError, nearest
+from melssl.files import user_path
 
 if TYPE_CHECKING:
     from melssl.spec import RunSpec
@@ -114,7 +115,7 @@ def _coloured(spec: RunSpec, strength: Value) -> RunSpec:
 
 
 def _weights_file(text: str) -> str:
-    return text if text == RANDOM else str(Path(text).resolve())
+    return text if text == RANDOM else str(user_path(text).resolve())
 
 
 def _started(spec: RunSpec, value: Value) -> RunSpec:

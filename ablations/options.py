@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ablations.factor import Factor
 from ablations.factors import FACTORS, LABEL_FRACTION, METHOD, factor_named, pretexts
 from melssl.errors import MelsslError, SpecError, nearest
+from melssl.files import user_path
 
 if TYPE_CHECKING:
     from ablations.design import Study
@@ -31,7 +32,7 @@ REFERENCES = ("metadata_clinical", "metadata_all")
 
 def outputs() -> Path:
     """Return the folder of everything that is written: $MELSSL_OUT, else outputs/ in the tree."""
-    return Path(os.environ.get("MELSSL_OUT") or ROOT / "outputs").resolve()
+    return user_path(os.environ.get("MELSSL_OUT") or ROOT / "outputs").resolve()
 
 
 def add_study_options(parser: argparse.ArgumentParser, *, factor: bool) -> None:
@@ -183,7 +184,7 @@ def run_options(args: argparse.Namespace) -> RunOptions:
         device=args.device or "auto",
         n_devices=_count("devices-per-stage", args.devices_per_stage, 1),
         tracking_uri=args.tracking_uri or environment,
-        vault=Path(args.vault).resolve() if args.vault else outputs() / "vault",
+        vault=user_path(args.vault).resolve() if args.vault else outputs() / "vault",
         watch=watch,
         scheduler=args.scheduler,
         stages_per_device=_count("stages-per-device", args.stages_per_device, 1),
@@ -263,7 +264,7 @@ def _references(text: str) -> tuple[str, ...]:
 def _with_cohort(baseline: RunSpec, source: str, root: str) -> RunSpec:
     name = source or baseline.cohort.source
     cohort = baseline.cohort.plain() if name == baseline.cohort.source else {"source": name}
-    place = {"root": str(Path(root).resolve())} if root else {}
+    place = {"root": str(user_path(root).resolve())} if root else {}
     return baseline.replace(cohort=cohort | place)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melssl.errors import SpecError, nearest
+from melssl.files import user_path
 from melssl.frame import Kind
 from melssl.settings import Json
 
@@ -139,7 +140,7 @@ def preset(name: str) -> Preset:
 
     """
     if name.endswith(FILE):
-        return _from_file(Path(name))
+        return _from_file(user_path(name))
     if name not in PRESETS:
         told = nearest(name, PRESETS)
         raise SpecError(f"preset {name!r} is unknown; {told}; a file's name ends in {FILE}")

@@ -6,13 +6,16 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self, TypeVar
+from pathlib import Path
+from typing import Annotated, Self, TypeVar
 
 import pydantic
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from melssl.errors import SpecError, listed, nearest
+from melssl.files import user_path
 
+UserPath = Annotated[Path, AfterValidator(user_path)]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
@@ -25,7 +24,7 @@ from melssl.frame import Frame
 from melssl.methods import METHODS
 from melssl.methods.base import Method, MethodConfig
 from melssl.methods.simclr import SimClrConfig
-from melssl.settings import Json, Later, Settings, choose
+from melssl.settings import Json, Later, Settings, UserPath, choose
 from melssl.splits.budgets import BudgetSpec
 from melssl.splits.folds import FoldSpec
 from melssl.training.optim import TrainSpec
@@ -114,7 +113,7 @@ class RunSpec(Settings):
     backbone: Annotated[SerializeAsAny[BackboneConfig], BeforeValidator(backbone_config)] = (
         SmallCnn()
     )
-    init: Annotated[Path | None, Later()] = Field(
+    init: Annotated[UserPath | None, Later()] = Field(
         None, description="weights that the backbone starts from in every arm; None: random"
     )
     method: Annotated[SerializeAsAny[MethodConfig], BeforeValidator(_method)] = SimClrConfig()

@@ -14,7 +14,7 @@ class NoStudyError(Exception):
 
 def outputs() -> Path:
     """Return the folder of results: ``$MELSSL_OUT``, else ``outputs`` at the repository root."""
-    return Path(os.environ.get("MELSSL_OUT") or ROOT / "outputs")
+    return Path(os.environ.get("MELSSL_OUT") or ROOT / "outputs").expanduser()
 
 
 def find_study(name: str | None) -> Path:

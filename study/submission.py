@@ -30,6 +30,7 @@ from ablations.options import (
     study_from,
 )
 from ablations.unseen.options import add_unseen_options, unseen_from
+from melssl.files import user_path
 
 if TYPE_CHECKING:
     from ablations.design import Study
@@ -84,7 +85,7 @@ def _run(args: argparse.Namespace) -> int:
     options = run_options(args)
     study = load_study(args.study) if args.study else _new_study(args)
     unseen = unseen_from(args, _tested(study, args), "keep")
-    folder = Path(args.out) if args.out else outputs() / "studies" / study.name / "submissions"
+    folder = user_path(args.out) if args.out else outputs() / "studies" / study.name / "submissions"
     folder = folder / unseen.name
     form = _form(args, unseen, folder)
     if not args.study:
@@ -134,7 +135,7 @@ def _form(args: argparse.Namespace, unseen: Unseen, folder: Path) -> Form:
     from study.competition import SAMPLE, Form
 
     root = unseen.cohort.root or Path()
-    form = Form.load(Path(args.sample) if args.sample else root / SAMPLE)
+    form = Form.load(user_path(args.sample) if args.sample else root / SAMPLE)
     cohort = unseen.cohort.load(outputs() / "vault" / "cohorts")
     missing = form.missing(list(cohort.frame["sample_id"]))
     folder.mkdir(parents=True, exist_ok=True)

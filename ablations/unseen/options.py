@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from melssl.files import user_path
+
 if TYPE_CHECKING:
     from melssl.unseen import Unseen
 
@@ -48,7 +50,7 @@ def unseen_from(
 
     same = args.test_source in ("", given["source"])
     named = dict(given) if same else {"source": args.test_source}
-    place = {"root": str(Path(args.test_root).resolve())} if args.test_root else {}
+    place = {"root": str(user_path(args.test_root).resolve())} if args.test_root else {}
     unseen = Unseen.parse(
         {
             "name": args.test_name or Path(args.test_root).name or str(named["source"]),

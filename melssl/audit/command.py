@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from melssl.files import user_path
+
 if TYPE_CHECKING:
     from melssl.data.cohort import Cohort
 
@@ -80,7 +82,7 @@ def run_audit(args: argparse.Namespace) -> int:
         external = _cohort(args.external_source, args.external_root, args.external_set)
     cache = _outputs() / "vault" / "audits"
     found = audit(cohort, spec, external, workers=workers, progress=True, cache=cache)
-    folder = Path(args.out).resolve() if args.out else _outputs() / "audits" / args.source
+    folder = user_path(args.out).resolve() if args.out else _outputs() / "audits" / args.source
     external_root = external.root if external else None
     summary = write_report(found, folder, cohort.root, external_root, progress=True)
     seconds = found.numbers.seconds
@@ -92,10 +94,10 @@ def _cohort(name: str, root: str, overrides: Sequence[str]) -> Cohort:
     from melssl.data.sources import SOURCES
     from melssl.settings import choose, with_overrides
 
-    place = {"root": str(Path(root).resolve())} if root else {}
+    place = {"root": str(user_path(root).resolve())} if root else {}
     source = choose(SOURCES, {"source": name, **place}, "source")
     return with_overrides(source, overrides).load(_outputs() / "vault" / "cohorts")
 
 
 def _outputs() -> Path:
-    return Path(os.environ.get("MELSSL_OUT") or ROOT / "outputs").resolve()
+    return user_path(os.environ.get("MELSSL_OUT") or ROOT / "outputs").resolve()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from melssl.backbones.base import Backbone
@@ -12,7 +11,7 @@ from melssl.files import content_digest
 from melssl.frame import ALL_MEDIA, IMAGES
 from melssl.methods.base import Batch, Method, MethodConfig, PoolFacts
 from melssl.methods.weights import load_timm_weights
-from melssl.settings import Json
+from melssl.settings import Json, UserPath
 from melssl.training.trainable import StepResult
 
 
@@ -54,7 +53,7 @@ class TimmWeightsConfig(MethodConfig):
 
     label: ClassVar[str] = "ImageNet weights"
     name: Literal["timm_weights"] = "timm_weights"
-    file: Path | None = None
+    file: UserPath | None = None
 
     def keyed(self) -> dict[str, Json]:
         """Return the settings with the file's content in the place of its path."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import pytest
 
@@ -49,6 +50,20 @@ def test_a_source_without_a_preset_gets_the_size_and_views_of_its_kind(
     assert baseline.protocol.name == protocol
     expected = ViewRecipe(native_scale=True) if views is None else VIEW_PRESETS[views]
     assert baseline.views == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("--data-root=~/images",), ("--data-root", "~/images"), ("--set", "cohort.root=~/images")],
+)
+def test_the_home_folder_may_be_written_as_shells_do(words: tuple[str, ...]) -> None:
+    cohort = build("--source", "ham10000", *words).baseline.cohort
+    assert cohort.root == Path.home() / "images"
+
+
+def test_a_tilde_before_nobodys_name_is_a_files() -> None:
+    cohort = build("--source", "ham10000", "--set", "cohort.root=~no body/images").baseline.cohort
+    assert cohort.root == Path("~no body/images")
 
 
 def test_methods_of_other_kinds_of_samples_are_not_said_to_be_left_out(

@@ -9,7 +9,7 @@ from typing import ClassVar
 from melssl.data.cohort import Cohort
 from melssl.data.media.base import Medium
 from melssl.data.media.image import ImageMedium
-from melssl.settings import Settings
+from melssl.settings import Settings, UserPath
 
 
 class SourceConfig(Settings):
@@ -20,7 +20,7 @@ class SourceConfig(Settings):
 
     label: ClassVar[str]
     source: str
-    root: Path | None = None
+    root: UserPath | None = None
 
     @property
     def medium(self) -> Medium:
