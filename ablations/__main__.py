@@ -15,7 +15,7 @@ from ablations.options import (
     run_options,
     study_from,
 )
-from melssl.files import user_path
+from melssl.userpath import user_path
 
 DEFAULT_FACTOR = "label_fraction"
 

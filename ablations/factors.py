@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ablations.factor import Factor, Scale, Value
 from ablations.paths import applies_at, changed, fraction, home_of, path_factor, paths_called
 from melssl.errors import SpecError, nearest
-from melssl.files import user_path
+from melssl.userpath import user_path
 
 if TYPE_CHECKING:
     from melssl.spec import RunSpec

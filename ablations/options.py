@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ablations.factor import Factor
 from ablations.factors import FACTORS, LABEL_FRACTION, METHOD, factor_named, pretexts
 from melssl.errors import MelsslError, SpecError, nearest
-from melssl.files import user_path
+from melssl.userpath import user_path
 
 if TYPE_CHECKING:
     from ablations.design import Study

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from melssl.errors import SpecError, nearest
-from melssl.files import user_path
 from melssl.frame import Kind
 from melssl.settings import Json
+from melssl.userpath import user_path
 
 FILE = ".json"
 

@@ -21,17 +21,6 @@ HOST = re.sub(r"\W", "_", platform.node()) or "host"
 OWNED = re.compile(r"(?P<host>\w+)-(?P<pid>\d+)-[0-9a-f]{6}(\.part)?$")
 
 
-def user_path(path: str | Path) -> Path:
-    """Return a path as a user gives it, with ``~`` for the home folder.
-
-    Shells leave the ``~`` of ``--set cohort.root=~/images`` as it is; some that of ``a=~/b`` too.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:  # nobody of that name, so it is a file's
-        return Path(path)
-
-
 def write_atomically(path: Path, data: bytes) -> None:
     """Write, fsync, rename: after a crash ``path`` holds the old content or the new."""
     publish(staged(path, data), path)

@@ -13,7 +13,7 @@ import pydantic
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from melssl.errors import SpecError, listed, nearest
-from melssl.files import user_path
+from melssl.userpath import user_path
 
 UserPath = Annotated[Path, AfterValidator(user_path)]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]

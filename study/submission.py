@@ -30,7 +30,7 @@ from ablations.options import (
     study_from,
 )
 from ablations.unseen.options import add_unseen_options, unseen_from
-from melssl.files import user_path
+from melssl.userpath import user_path
 
 if TYPE_CHECKING:
     from ablations.design import Study

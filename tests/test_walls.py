@@ -35,7 +35,7 @@ LAYERS = (
     {"training", "data"},
     {
         *("backbones", "statistics", "payloads", "seeding", "settings", "space", "frame"),
-        *("files", "errors"),
+        *("files", "userpath", "errors"),
     },
 )
 DOORS = {  # all that the harness may know of the core
@@ -57,7 +57,7 @@ DOORS = {  # all that the harness may know of the core
     "melssl.methods.metadata",  # which cohorts can have a metadata-only arm
     "melssl.encoders",  # which backbone serves the method that a factor brings
     "melssl.training.devices",  # Runtime: where a stage runs
-    "melssl.files",
+    *("melssl.files", "melssl.userpath"),
 }
 LISTS = {  # folder: names of the base classes whose last descendants its `__init__` must name
     "melssl/data/sources": {"SourceConfig"},

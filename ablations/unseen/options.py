@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from melssl.files import user_path
+from melssl.userpath import user_path
 
 if TYPE_CHECKING:
     from melssl.unseen import Unseen

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melssl.files import user_path
+from melssl.userpath import user_path
 
 if TYPE_CHECKING:
     from melssl.data.cohort import Cohort

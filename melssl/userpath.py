@@ -1,0 +1,16 @@
+"""A path as a user writes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def user_path(path: str | Path) -> Path:
+    """Return a path as a user gives it, with ``~`` for the home folder.
+
+    Shells leave the ``~`` of ``--set cohort.root=~/images`` as it is; some that of ``a=~/b`` too.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # nobody of that name, so it is a file's
+        return Path(path)
