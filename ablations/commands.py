@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.changes import change_lines
-from ablations.cost import estimate
+from ablations.cost import Estimate, estimate
 from ablations.describe import cost_lines, plan_lines, snapshot_of
 from ablations.design import Study
 from ablations.estimates import Reckoning, accuracy_lines
@@ -71,9 +71,7 @@ def show_plan(study: Study, options: RunOptions, against: str | None = None) -> 
     """
     vault = Vault(options.vault)
     plan = make_plan(study, Preparations(vault.root, decode=False), vault)
-    _print(plan_lines(plan))  # at once: the cost may have to be measured
-    cost = estimate(plan, vault, options.threads)
-    _print(cost_lines(plan, cost, options), accuracy_lines(vault))
+    _priced(plan, vault, options)
     if against is not None:
         name = against or study.name
         snapshot = Snapshot.load(study_folder(name))
@@ -92,9 +90,7 @@ def run_study(study: Study, options: RunOptions) -> StudyResult:
     """Run what a study lacks, collect its table, and mirror its trials to MLflow."""
     vault = Vault(options.vault)
     plan = _ready(study, options, vault)
-    _print(plan_lines(plan), _audit_lines(study))  # at once: the cost may have to be measured
-    cost = estimate(plan, vault, options.threads)
-    _print(cost_lines(plan, cost, options), accuracy_lines(vault))
+    cost = _priced(plan, vault, options, _audit_lines(study))
     reckoning = Reckoning(plan, cost, options)
     ledger, beside = _ledger(study, options), options.backend != "sequential"
     mirror = Mirror(ledger, _params(study, options), _tags(study), beside=beside)
@@ -254,6 +250,14 @@ def _tags(study: Study) -> dict[str, str]:
 def _files(folder: Path) -> list[Path]:
     # a kill may leave parts of files, whose names begin with a dot
     return sorted(path for path in (folder / "table").iterdir() if path.name[0] != ".")
+
+
+def _priced(plan: Plan, vault: Vault, options: RunOptions, *more: list[str]) -> Estimate:
+    """Print a plan at once, and then what it costs, for that may have to be measured."""
+    _print(plan_lines(plan), *more)
+    cost = estimate(plan, vault, options.threads)
+    _print(cost_lines(plan, cost, options), accuracy_lines(vault))
+    return cost
 
 
 def _print(*parts: list[str]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from ablations.factor import Factor
 from ablations.factors import FACTORS, LABEL_FRACTION, METHOD, factor_named, pretexts
 from melssl.errors import MelsslError, SpecError, nearest
-from melssl.userpath import user_path
+from melssl.userpath import user_path, user_root
 
 if TYPE_CHECKING:
     from ablations.design import Study
@@ -264,8 +264,7 @@ def _references(text: str) -> tuple[str, ...]:
 def _with_cohort(baseline: RunSpec, source: str, root: str) -> RunSpec:
     name = source or baseline.cohort.source
     cohort = baseline.cohort.plain() if name == baseline.cohort.source else {"source": name}
-    place = {"root": str(user_path(root).resolve())} if root else {}
-    return baseline.replace(cohort=cohort | place)
+    return baseline.replace(cohort=cohort | user_root(root))
 
 
 def _levels(

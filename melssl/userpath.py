@@ -1,4 +1,4 @@
-"""A path as a user writes it."""
+"""Paths as users write them."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def user_path(path: str | Path) -> Path:
         return Path(path).expanduser()
     except RuntimeError:  # nobody of that name, so it is a file's
         return Path(path)
+
+
+def user_root(text: str) -> dict[str, str]:
+    """Return the setting ``root`` of a source for a folder that was named, none for no name."""
+    return {"root": str(user_path(text).resolve())} if text else {}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reports.studies import NoStudyError, find_study
+from reports.studies import NoStudyError, find_study, named
 
 if TYPE_CHECKING:
     from ablations.table import TrialTable
@@ -87,7 +87,7 @@ def _parser(what: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=f"Write the {what} of a collected study.")
     add = parser.add_argument
     add("--study", metavar="NAME_OR_DIR", help="default: the study that was collected last")
-    add("--out", metavar="DIR", type=Path, help=f"folder of the {what}; default: <study>/{what}")
+    add("--out", metavar="DIR", type=named, help=f"folder of the {what}; default: <study>/{what}")
     add("--only", metavar="NAME", action="append", default=[], help="one exhibit; repeatable")
     add("--metric", metavar="NAME", help="show this metric; default: the study's main one")
     add("--no-pictures", action="store_true", help="draw no patient's image")

@@ -11,7 +11,7 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path; the packages lie one above it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from reports.studies import NoStudyError, find_study
+from reports.studies import NoStudyError, find_study, named
 
 LARGE = 10_000_000
 
@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Write a collected study as one HTML page.")
     add = parser.add_argument
     add("--study", metavar="NAME_OR_DIR", help="default: the study that was collected last")
-    add("--out", metavar="FILE", type=Path, help="the page; default: <study>/page.html")
+    add("--out", metavar="FILE", type=named, help="the page; default: <study>/page.html")
     add("--metric", metavar="NAME", help="show this metric; default: the study's main one")
     add("--no-pictures", action="store_true", help="show no patient's image")
     return parser

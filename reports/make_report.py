@@ -11,7 +11,7 @@ if __name__ == "__main__":
     # A script's own folder comes first on the path; the packages lie one above it.
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from reports.studies import NoStudyError, find_study
+from reports.studies import NoStudyError, find_study, named
 
 FORMATS = ("pdf", "html", "tex")
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description="Write the paper of a collected study.")
     add = parser.add_argument
     add("--study", metavar="NAME_OR_DIR", help="default: the study that was collected last")
-    add("--out", metavar="DIR", type=Path, help="folder of the paper; default: <study>/report")
+    add("--out", metavar="DIR", type=named, help="folder of the paper; default: <study>/report")
     add("--format", choices=FORMATS, action="append", help="repeatable; default: all")
     add("--no-pictures", action="store_true", help="show no patient's image")
     add("--watts", metavar="W", type=float, help="power of a worker: adds an estimate of energy")

@@ -12,9 +12,17 @@ class NoStudyError(Exception):
     """There is no collected study where one was expected."""
 
 
+def named(path: str | Path) -> Path:
+    """Return a path as a user writes it, with ``~`` for the home folder in every shell."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # nobody of that name, so it is a file's
+        return Path(path)
+
+
 def outputs() -> Path:
     """Return the folder of results: ``$MELSSL_OUT``, else ``outputs`` at the repository root."""
-    return Path(os.environ.get("MELSSL_OUT") or ROOT / "outputs").expanduser()
+    return named(os.environ.get("MELSSL_OUT") or ROOT / "outputs")
 
 
 def find_study(name: str | None) -> Path:
@@ -34,7 +42,7 @@ def find_study(name: str | None) -> Path:
                 "run `make demo` or `python -m ablations run` first, or name a folder with --study"
             )
         return folders[-1]
-    for folder in (Path(name), Path(name).resolve().parent, outputs() / "studies" / name):
+    for folder in (named(name), named(name).resolve().parent, outputs() / "studies" / name):
         if (folder / "table" / "study.json").is_file():
             return folder
     known = ", ".join(folder.name for folder in folders) or "none"

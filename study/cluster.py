@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ablations.options import ROOT, exit_code
 from melssl.errors import SpecError
+from melssl.userpath import user_path
 
 if TYPE_CHECKING:
     from dask_jobqueue import SLURMCluster
@@ -91,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--jobs", type=int, default=4, help="workers, one to a job (default: 4)")
-    parser.add_argument("--config", type=Path, default=SETTINGS, help="settings of dask-jobqueue")
+    parser.add_argument(
+        "--config", type=user_path, default=SETTINGS, help="settings of dask-jobqueue"
+    )
     parser.add_argument("--show", action="store_true", help="print the job script, submit nothing")
     return parser
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from melssl.userpath import user_path
+from melssl.userpath import user_root
 
 if TYPE_CHECKING:
     from melssl.unseen import Unseen
@@ -50,11 +50,10 @@ def unseen_from(
 
     same = args.test_source in ("", given["source"])
     named = dict(given) if same else {"source": args.test_source}
-    place = {"root": str(user_path(args.test_root).resolve())} if args.test_root else {}
     unseen = Unseen.parse(
         {
             "name": args.test_name or Path(args.test_root).name or str(named["source"]),
-            "cohort": named | place,
+            "cohort": named | user_root(args.test_root),
             "turns": args.turns,
             "linked": linked,
         }

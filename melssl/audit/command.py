@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from melssl.userpath import user_path
+from melssl.userpath import user_path, user_root
 
 if TYPE_CHECKING:
     from melssl.data.cohort import Cohort
@@ -94,8 +94,7 @@ def _cohort(name: str, root: str, overrides: Sequence[str]) -> Cohort:
     from melssl.data.sources import SOURCES
     from melssl.settings import choose, with_overrides
 
-    place = {"root": str(user_path(root).resolve())} if root else {}
-    source = choose(SOURCES, {"source": name, **place}, "source")
+    source = choose(SOURCES, {"source": name, **user_root(root)}, "source")
     return with_overrides(source, overrides).load(_outputs() / "vault" / "cohorts")
 
 
