@@ -18,7 +18,6 @@ from ablations.options import (
 )
 from melssl.data.views import VIEW_PRESETS, ViewRecipe
 from melssl.errors import SpecError
-from reports.studies import named
 
 
 def build(*arguments: str) -> Study:
@@ -60,11 +59,6 @@ def test_a_source_without_a_preset_gets_the_size_and_views_of_its_kind(
 def test_the_home_folder_may_be_written_as_shells_do(words: tuple[str, ...]) -> None:
     cohort = build("--source", "ham10000", *words).baseline.cohort
     assert cohort.root == Path.home() / "images"
-
-
-def test_the_home_folder_may_be_written_where_reports_go() -> None:
-    assert named("~/page.html") == Path.home() / "page.html"
-    assert named("~no body") == Path("~no body")
 
 
 def test_a_tilde_before_nobodys_name_is_a_files() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from ablations.table import TrialTable
 from reports.make_figures import main, make_report_files
-from reports.studies import NoStudyError, find_study
+from reports.studies import NoStudyError, find_study, named
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -104,3 +104,8 @@ def test_the_last_collected_study_is_found_and_every_other_by_name_or_folder(
         assert find_study(name) == study
     with pytest.raises(NoStudyError, match=r"found: tiny, another"):
         find_study("tinny")
+
+
+def test_the_home_folder_may_be_written_where_reports_go() -> None:
+    assert named("~/page.html") == Path.home() / "page.html"
+    assert named("~no body") == Path("~no body")
